@@ -1,0 +1,354 @@
+"""Snapshots: a frozen, hashed set of cases and their truth; what a run trains on.
+
+Freezing reads the answers that count now, makes one truth per case, assigns new patients to
+train, validation and test, and shows the finished folder in one step. A case whose answer cannot
+be used is left out, with the reason in the manifest: one broken annotation stops nobody's
+training. A snapshot that would equal the newest one is not made again.
+"""
+
+import contextlib
+import fcntl
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from imaging.dataset.annotations import current_answers
+from imaging.dataset.cases import CaseRecord, load_case
+from imaging.dataset.folds import SPLITS, Split, assign, folds
+from imaging.dataset.manifest import (
+    AnswerFile,
+    LeftOut,
+    Snapshot,
+    SnapshotCase,
+    manifest_record,
+    parse_manifest,
+)
+from imaging.dataset.truth import truth_of
+from imaging.errors import CorruptFolderError, ImagingError, RecordError, SnapshotError
+from imaging.ids import new_id, parse_utc, utc_now
+from imaging.io.picture import write_label_map
+from imaging.layout import TaskFolder
+from imaging.publish import (
+    MANIFEST,
+    STAGING,
+    link_or_copy,
+    manifest_files,
+    publish,
+    read_json,
+    sha256_of,
+    staging_folder,
+    verify_folder,
+    write_json,
+)
+from imaging.task import TaskConfig
+
+__all__ = [
+    "LeftOut",
+    "Snapshot",
+    "SnapshotCase",
+    "assigned_patients",
+    "freeze_snapshot",
+    "load_snapshot",
+    "newest_snapshot",
+    "newest_snapshot_id",
+    "read_snapshot",
+]
+
+SNAPSHOT_ID = re.compile(r"snap-\d{8}T\d{6}Z-[0-9a-f]{4}")
+FOLDS_FILE = "folds.json"
+LABELS = "labels"
+RESTORE = "Restore the snapshot from a backup: it says which patients are held out."
+Progress = Callable[[], None]
+
+
+def freeze_snapshot(
+    task: TaskFolder, config: TaskConfig, progress: Progress = lambda: None
+) -> Snapshot:
+    """Freeze what is known now; the newest snapshot itself if that would be the same.
+
+    Args:
+        task: the task folder; only one process freezes it at a time, others wait.
+        config: its task.yaml.
+        progress: called after each case, for instance to show that work goes on.
+
+    Raises:
+        SnapshotError: no case can be used, nobody is left to train on, or the newest snapshot
+            cannot be read, so that it is not known who is held out.
+    """
+    with _alone(task.snapshots):
+        newest = newest_snapshot(task)
+        final = task.snapshot(_next_id(newest))
+        with staging_folder(final) as staging:
+            freezer = _Freezer(task, config, staging, newest)
+            freezer.take_all(progress)
+            patients = freezer.split(assigned_patients(newest) if newest else {})
+            draft = freezer.draft(final.name, patients)
+            if newest and _content(draft) == _content(newest) and _is_whole(newest):
+                return newest
+            write_json(staging / FOLDS_FILE, folds_record(draft, patients, config.split.seed))
+            files = manifest_files(staging)
+            write_json(staging / MANIFEST, manifest_record(draft, task.root, files))
+            _protect(staging)
+            publish(staging, final)
+    return read_snapshot(final)
+
+
+def newest_snapshot_id(task: TaskFolder) -> str | None:
+    """The newest published snapshot of a task."""
+    if not task.snapshots.is_dir():
+        return None
+    names = (path.name for path in task.snapshots.iterdir() if SNAPSHOT_ID.fullmatch(path.name))
+    for name in sorted(names, reverse=True):
+        if (task.snapshot(name) / MANIFEST).is_file():
+            return name
+    return None
+
+
+def newest_snapshot(task: TaskFolder) -> Snapshot | None:
+    """The newest published snapshot, as its manifest describes it; its files are not checked."""
+    newest = newest_snapshot_id(task)
+    return read_snapshot(task.snapshot(newest)) if newest else None
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """A published snapshot as its manifest describes it, without checking any hash.
+
+    Raises:
+        SnapshotError: the manifest cannot be read.
+    """
+    return parse_manifest(_read(folder / MANIFEST), folder)
+
+
+def load_snapshot(folder: Path) -> Snapshot:
+    """A published snapshot whose label maps and images are what they were when it was frozen.
+
+    Raises:
+        CorruptFolderError: a file of the snapshot, or an image it names, is gone or has changed.
+        SnapshotError: the manifest cannot be read.
+    """
+    snapshot = parse_manifest(verify_folder(folder), folder)
+    changed = [case.case for case in snapshot.cases if not _has_hash(case.image, case.image_sha256)]
+    if changed:
+        raise CorruptFolderError(f"{folder.name}: changed or missing images: {', '.join(changed)}")
+    return snapshot
+
+
+def assigned_patients(snapshot: Snapshot) -> dict[str, Split]:
+    """Everybody who was ever assigned, up to this snapshot.
+
+    Raises:
+        SnapshotError: folds.json cannot be read; nobody may guess then who is held out.
+    """
+    path = snapshot.folder / FOLDS_FILE
+    patients = _read(path).get("patients")
+    if not isinstance(patients, dict) or not set(patients.values()) <= set(SPLITS):
+        raise SnapshotError(f"{path}: expected the split of each patient", hint=RESTORE)
+    return cast(dict[str, Split], patients)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except RecordError as error:
+        raise SnapshotError(str(error), hint=RESTORE) from error
+
+
+def folds_record(snapshot: Snapshot, patients: dict[str, Split], seed: int) -> dict[str, object]:
+    """folds.json: everybody ever assigned, and the cases of each fold."""
+    own = {case.patient: case.split for case in snapshot.cases}
+    made = [
+        {
+            "train": [case.case for case in snapshot.cases if case.patient in fold.train],
+            "validation": [case.case for case in snapshot.cases if case.patient in fold.validation],
+        }
+        for fold in folds(own, seed)
+    ]
+    return {"format": 1, "patients": dict(sorted(patients.items())), "folds": made}
+
+
+@dataclass
+class _Freezer:
+    """Collects the cases of one snapshot in its staging folder."""
+
+    task: TaskFolder
+    config: TaskConfig
+    staging: Path
+    newest: Snapshot | None
+
+    def __post_init__(self) -> None:
+        self.cases: list[SnapshotCase] = []
+        self.left_out: list[LeftOut] = []
+        same_rules = self.newest is not None and _rules(self.newest) == (
+            self.config.kind,
+            self.config.multi_label,
+            self.config.scheme.names,
+        )
+        known = self.newest.cases if self.newest is not None and same_rules else ()
+        self.known = {case.case: case for case in known}
+
+    def take_all(self, progress: Progress) -> None:
+        folder = self.task.annotations
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        for name in names:
+            if not name.startswith("."):
+                self.take(name)
+                progress()
+        if not self.cases:
+            reasons = "; ".join(f"{one.case}: {one.reason}" for one in self.left_out[:5])
+            raise SnapshotError(f"no case of {self.task.name} has a usable label. {reasons}")
+
+    def take(self, case_id: str) -> None:
+        """Add a case, or say why not; a case without an answer is neither."""
+        answers: tuple[AnswerFile, ...] = ()
+        try:
+            records = current_answers(self.task, case_id)
+            if not records:
+                return
+            folder = self.task.case_annotations(case_id)
+            answers = tuple(self._answer(folder / record.file_name) for record in records)
+            case = load_case(self.task.case(case_id))
+            known = self._known(case, answers)
+            if known is None:
+                truth = truth_of(records, case, self.config)
+                known = self._new(case, answers, truth.classes, truth.present)
+                if truth.labels_HW is not None and known.labels is not None:
+                    write_label_map(known.labels, truth.labels_HW)
+                    known = replace(known, labels_sha256=sha256_of(known.labels))
+            self.cases.append(known)
+        except ImagingError as error:
+            self.left_out.append(LeftOut(case_id, str(error)[:300], answers))
+
+    def split(self, previous: dict[str, Split]) -> dict[str, Split]:
+        shown: dict[str, set[str]] = {}
+        for case in self.cases:
+            # Nothing to see is a kind of its own: healthy cases are held out in proportion too.
+            shown.setdefault(case.patient, set()).update(case.present or ("",))
+        return assign(shown, previous, self.config.split)
+
+    def draft(self, snapshot_id: str, patients: dict[str, Split]) -> Snapshot:
+        """The snapshot to be, still in staging."""
+        cases = tuple(replace(case, split=patients[case.patient]) for case in self.cases)
+        draft = Snapshot(
+            id=snapshot_id,
+            task=self.task.name,
+            kind=self.config.kind,
+            multi_label=self.config.multi_label,
+            scheme=self.config.scheme,
+            cases=cases,
+            folder=self.staging,
+            created_at=utc_now(),
+            left_out=tuple(self.left_out),
+        )
+        if not draft.of("train"):
+            raise SnapshotError(
+                f"{self.task.name} has labels for {len(cases)} cases, none of a training patient",
+                hint="Label cases of further patients; those labelled so far are held out.",
+            )
+        return draft
+
+    def _answer(self, path: Path) -> AnswerFile:
+        return AnswerFile(path.relative_to(self.task.root).as_posix(), sha256_of(path))
+
+    def _known(self, case: CaseRecord, answers: tuple[AnswerFile, ...]) -> SnapshotCase | None:
+        """The case as the newest snapshot has it, if nothing about it has changed."""
+        known = self.known.get(case.case)
+        if known is None or known.answers != answers:
+            return None
+        entry = self._new(case, answers, known.classes, known.present)
+        if known.image_sha256 != entry.image_sha256:
+            return None
+        if known.labels is not None and entry.labels is not None:
+            if not _has_hash(known.labels, str(known.labels_sha256)):
+                return None
+            link_or_copy(known.labels, entry.labels)
+        return replace(entry, labels_sha256=known.labels_sha256)
+
+    def _new(
+        self,
+        case: CaseRecord,
+        answers: tuple[AnswerFile, ...],
+        classes: tuple[str, ...] | None,
+        present: tuple[str, ...],
+    ) -> SnapshotCase:
+        labels = self.staging / LABELS / f"{case.case}.png" if classes is None else None
+        if labels is not None:
+            labels.parent.mkdir(exist_ok=True)
+        folder = self.task.case(case.case)
+        hashes = read_json(folder / MANIFEST).get("files", {})
+        if case.image not in hashes:
+            raise SnapshotError(f"the manifest of {case.case} does not list {case.image}")
+        return SnapshotCase(
+            case=case.case,
+            patient=case.patient,
+            split="train",  # until everybody is assigned
+            image=folder / case.image,
+            image_sha256=str(hashes[case.image]),
+            labels=labels,
+            classes=classes,
+            present=present,
+            answers=answers,
+        )
+
+
+def _rules(snapshot: Snapshot) -> tuple[object, ...]:
+    return snapshot.kind, snapshot.multi_label, snapshot.scheme.names
+
+
+def _content(snapshot: Snapshot) -> tuple[object, ...]:
+    """What a training could tell apart."""
+    cases = [
+        (one.case, one.patient, one.split, one.image_sha256, one.labels_sha256, one.classes)
+        for one in snapshot.cases
+    ]
+    return _rules(snapshot), cases
+
+
+def _is_whole(snapshot: Snapshot) -> bool:
+    try:
+        verify_folder(snapshot.folder)
+    except ImagingError:
+        return False
+    return True
+
+
+def _has_hash(path: Path, expected: str) -> bool:
+    try:
+        return sha256_of(path) == expected
+    except OSError:
+        return False
+
+
+def _next_id(newest: Snapshot | None) -> str:
+    """An identifier after the newest one, also within one second and after a clock was set back."""
+    now = datetime.now(UTC)
+    if newest is not None:
+        stamp = newest.folder.name.split("-")[1]
+        now = max(now, parse_utc(stamp) + timedelta(seconds=1))
+    return new_id("snap", now)
+
+
+def _protect(staging: Path) -> None:
+    """Make the files read-only; a share that keeps no permissions is no reason to stop."""
+    for path in staging.rglob("*"):
+        if path.is_file():
+            with contextlib.suppress(PermissionError):
+                path.chmod(0o444)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process freezes here, then clear what a killed one left behind.
+
+    Two at once could put one patient on different sides. The lock ends with its process. A share
+    without locks gets none; there the box that writes snapshots must be the only one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        shutil.rmtree(folder / STAGING, ignore_errors=True)
+        yield

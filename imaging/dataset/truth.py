@@ -1,0 +1,49 @@
+"""What is true about one case, by the answers that people gave: a label map, or classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.dataset.annotations import AnnotationRecord
+from imaging.dataset.cases import CaseRecord
+from imaging.dataset.consensus import majority_classes, majority_label_map
+from imaging.errors import CodecError
+from imaging.labelstudio.results import classes_from_results, label_map_from_results
+from imaging.task import TaskConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The answers to one case as one; `labels_HW` or `classes` is None by the task's kind."""
+
+    labels_HW: NDArray[np.uint8] | None
+    classes: tuple[str, ...] | None
+    present: tuple[str, ...]  # labels that the case shows
+
+
+def truth_of(answers: Sequence[AnnotationRecord], case: CaseRecord, config: TaskConfig) -> Truth:
+    """The consensus of at least one answer.
+
+    Raises:
+        CodecError: an answer cannot be decoded, or does not fit the task.
+        GridMismatchError: an answer was drawn on another grid than the case's.
+    """
+    for answer in answers:
+        if not answer.readable:
+            raise CodecError(f"annotation {answer.key} holds no result list")
+    if config.kind == "classification":
+        chosen = [
+            classes_from_results(answer.results, config.scheme, multi_label=config.multi_label)
+            for answer in answers
+        ]
+        classes = majority_classes(chosen, config.scheme, multi_label=config.multi_label)
+        return Truth(None, classes, classes)
+    maps = [
+        label_map_from_results(answer.results, config.scheme, case.shape_HW) for answer in answers
+    ]
+    labels_HW = majority_label_map(maps)
+    indices = np.flatnonzero(np.bincount(labels_HW.ravel()))
+    present = tuple(config.scheme.labels[index - 1].name for index in indices if index > 0)
+    return Truth(labels_HW, None, present)

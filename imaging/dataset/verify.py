@@ -1,0 +1,114 @@
+"""Every check a snapshot must pass, all problems at once.
+
+Freezing makes sure of most of this by construction; here it is looked up in the files, for tests,
+for `labloop task check` and for whoever was handed a snapshot on a disk.
+"""
+
+from collections.abc import Iterator
+
+from imaging.dataset.cases import load_case
+from imaging.dataset.manifest import Snapshot, SnapshotCase
+from imaging.dataset.snapshot import FOLDS_FILE, assigned_patients
+from imaging.errors import ImagingError, SnapshotError
+from imaging.io.picture import read_label_map
+from imaging.publish import read_json, sha256_of, verify_folder
+
+
+def problems_of(snapshot: Snapshot) -> list[str]:
+    """What is wrong with a published snapshot, a sentence each; nothing when it is sound."""
+    found = [*_file_problems(snapshot), *_split_problems(snapshot), *_fold_problems(snapshot)]
+    for case in snapshot.cases:
+        try:
+            found += _case_problems(snapshot, case)
+        except (ImagingError, OSError) as error:
+            found.append(f"{case.case}: {error}")
+    return found
+
+
+def require_sound(snapshot: Snapshot) -> None:
+    """Refuse a snapshot with any problem.
+
+    Raises:
+        SnapshotError: the message lists every problem.
+    """
+    problems = problems_of(snapshot)
+    if problems:
+        raise SnapshotError(f"{snapshot.id}: " + "; ".join(problems))
+
+
+def _file_problems(snapshot: Snapshot) -> Iterator[str]:
+    try:
+        verify_folder(snapshot.folder)
+    except ImagingError as error:
+        yield str(error)
+
+
+def _split_problems(snapshot: Snapshot) -> Iterator[str]:
+    sides: dict[str, set[str]] = {}
+    seen: set[str] = set()
+    for case in snapshot.cases:
+        sides.setdefault(case.patient, set()).add(case.split)
+        if case.case in seen:
+            yield f"{case.case} is listed twice"
+        seen.add(case.case)
+    for patient, splits in sides.items():
+        if len(splits) > 1:
+            yield f"{patient} is in {' and '.join(sorted(splits))}"
+    if not snapshot.of("train"):
+        yield "nobody trains"
+    try:
+        decided = assigned_patients(snapshot)
+    except ImagingError as error:
+        yield str(error)
+        return
+    for patient, splits in sides.items():
+        if {decided.get(patient)} != splits:
+            yield f"{patient} is {decided.get(patient)} in {FOLDS_FILE}, {splits} in the manifest"
+
+
+def _fold_problems(snapshot: Snapshot) -> Iterator[str]:
+    try:
+        folds: list[dict[str, list[str]]] = read_json(snapshot.folder / FOLDS_FILE)["folds"]
+        sides = [(set(fold["train"]), set(fold["validation"])) for fold in folds]
+    except (ImagingError, KeyError, TypeError) as error:
+        yield f"{FOLDS_FILE}: {error!r}"
+        return
+    patient_of = {case.case: case.patient for case in snapshot.cases}
+    held_out = {case.case for case in snapshot.of("test")}
+    expected = tuple({case.case for case in snapshot.of(side)} for side in ("train", "validation"))
+    if not sides or sides[0] != expected:
+        yield "fold 0 is not the split of the manifest"
+    for number, (train, validation) in enumerate(sides):
+        if (train | validation) & held_out:
+            yield f"fold {number} holds cases that are held out"
+        if (train | validation) - patient_of.keys():
+            yield f"fold {number} holds cases that are not in the manifest"
+        both = {patient_of.get(case, "") for case in train}
+        both &= {patient_of.get(case, "") for case in validation}
+        if both:
+            yield f"fold {number} has patients on both sides: {', '.join(sorted(both))}"
+
+
+def _case_problems(snapshot: Snapshot, case: SnapshotCase) -> Iterator[str]:
+    if sha256_of(case.image) != case.image_sha256:
+        yield f"{case.case}: the image has changed since the snapshot"
+    record = load_case(case.image.parent)
+    if record.patient != case.patient:
+        yield f"{case.case}: belongs to {record.patient}, in the manifest to {case.patient}"
+    if snapshot.kind == "classification":
+        yield from _class_problems(snapshot, case)
+    elif case.labels is None:
+        yield f"{case.case}: has no label map"
+    else:
+        labels_HW = read_label_map(case.labels, record.shape_HW)
+        if int(labels_HW.max()) > len(snapshot.scheme.labels):
+            yield f"{case.case}: label map holds {labels_HW.max()}, beyond the label scheme"
+
+
+def _class_problems(snapshot: Snapshot, case: SnapshotCase) -> Iterator[str]:
+    classes: tuple[str, ...] = case.classes if case.classes is not None else ()
+    unknown = [name for name in classes if snapshot.scheme.find(name) is None]
+    if unknown:
+        yield f"{case.case}: classes {unknown} are not in the label scheme"
+    if case.classes is None or (not snapshot.multi_label and len(classes) != 1):
+        yield f"{case.case}: has {len(classes)} classes, expected one"

@@ -1,0 +1,146 @@
+"""The errors of the imaging core.
+
+ImagingError
+├── RecordError              a JSON or YAML file does not hold what it should
+│   └── TaskConfigError      … and it is somebody's task.yaml
+├── UnsafeNameError          a task, case or version name cannot be used
+├── NasGoneError             the marker file is absent: the NAS is not mounted
+├── IncompleteFolderError    a staging folder without its manifest
+├── AlreadyPublishedError    the final folder is there already
+├── CorruptFolderError       a published folder no longer matches its manifest
+├── PictureError             a picture cannot be read, or must not be
+├── GridMismatchError        two arrays do not share one grid
+├── CodecError               an annotation result cannot be decoded
+├── SnapshotError            a snapshot cannot be frozen or fails its checks
+├── RecipeError              a recipe names something unknown or impossible
+├── ScoreError               scores cannot be computed, or not be compared
+├── BundleError              a model bundle cannot be written, read or trusted
+└── RegistryError            promotion or roll-back cannot be done
+
+The message says what was found and what was expected; `hint` says what to do next.
+"""
+
+from pathlib import Path
+
+
+class ImagingError(Exception):
+    """Root of the tree: something about the data is not as it must be."""
+
+    hint = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class RecordError(ImagingError):
+    """A JSON or YAML file does not hold what it should."""
+
+    hint = "Restore the file from a backup, or remove it and let Labloop write it anew."
+
+
+class TaskConfigError(RecordError):
+    """A task.yaml is not usable. The message lists every problem found in it."""
+
+    hint = "Correct it (docs/data-format.md explains each key); `labloop task check` tests it."
+
+    def __init__(self, where: str, problems: list[str]) -> None:
+        super().__init__(f"{where}: " + "; ".join(problems))
+        self.problems = problems
+
+
+class UnsafeNameError(ImagingError):
+    """A name from outside cannot become part of a path."""
+
+    hint = "Use letters, digits, '-' and '_' only; a task is called TaskNNN_what."
+
+
+class NasGoneError(ImagingError):
+    """The marker file is absent, so the NAS is not mounted here."""
+
+    hint = "Mount the NAS again. Work goes on by itself once the marker is back."
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(f"no marker file .labloop in {root}: the NAS is not mounted")
+        self.root = root
+
+
+class IncompleteFolderError(ImagingError):
+    """A staging folder has no manifest, so its writer was not done."""
+
+    hint = "Delete the .staging folder; the work is repeated."
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} has no manifest.json; expected a finished folder")
+
+
+class AlreadyPublishedError(ImagingError):
+    """The final folder exists; published folders are never edited."""
+
+    hint = "Use a new identifier, or keep what is there."
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} exists already")
+
+
+class CorruptFolderError(ImagingError):
+    """Files of a published folder no longer match the hashes in its manifest."""
+
+    hint = "Restore the folder from a backup; do not train on it or serve it."
+
+
+class PictureError(ImagingError):
+    """A picture cannot be read, or must not be. The reason is meant for whoever dropped it."""
+
+    hint = "Export the picture again as PNG, JPEG or TIFF and drop it in rawdata."
+
+    def __init__(self, message: str, *, reason: str = "broken", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason  # a keyword: services/ingest/README.md lists them
+
+
+class GridMismatchError(ImagingError):
+    """A label map and its image do not share one grid."""
+
+    hint = "Re-export the annotation, or drop the case from the snapshot."
+
+    def __init__(self, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
+        super().__init__(f"label map has shape {found}, its image has {expected}")
+        self.expected, self.found = expected, found
+
+
+class CodecError(ImagingError):
+    """An annotation result is malformed, or claims more than it may."""
+
+    hint = "Open the task in Label Studio, delete the broken region and submit again."
+
+
+class SnapshotError(ImagingError):
+    """A snapshot cannot be frozen, or one on disk fails its checks."""
+
+    hint = "The message names the cases; mend or remove their annotations."
+
+
+class RecipeError(ImagingError):
+    """A recipe names something unknown, or asks for the impossible."""
+
+    hint = "See docs/train.md for the recipes and their settings."
+
+
+class ScoreError(ImagingError):
+    """Scores cannot be computed, or two models' scores cannot be compared."""
+
+    hint = "Evaluate both models again on one snapshot; the message says what does not fit."
+
+
+class BundleError(ImagingError):
+    """A model bundle cannot be written, read or trusted."""
+
+    hint = "Train again, or roll back to an earlier version with `labloop rollback`."
+
+
+class RegistryError(ImagingError):
+    """A promotion or roll-back cannot be done."""
+
+    hint = "`labloop models TASK` lists the versions there are."

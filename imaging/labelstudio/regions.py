@@ -1,0 +1,161 @@
+"""The entries of an answer, checked: whose label, on which picture, of which kind.
+
+What is inside a region's `value` is read by the module that knows the kind: `brush`, `bitmask` or
+`shapes`. Entries without a region, such as comments, are passed over; anything else that would
+make a label map wrong is refused, with the place and kind of the region in the message.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from imaging.errors import CodecError, GridMismatchError
+from imaging.labels import Label, LabelScheme
+from imaging.labelstudio.bitmask import decode_bitmask
+from imaging.labelstudio.brush import OPAQUE, decode_rle
+from imaging.labelstudio.shapes import (
+    Box,
+    Patch,
+    Shape,
+    Value,
+    ellipse_patch,
+    keypoint_patch,
+    polygon_patch,
+    rectangle_box,
+    rectangle_patch,
+)
+
+MAX_ENTRIES = 20_000
+RECTANGLE_KIND = "rectanglelabels"
+# Entries that hold no region; people may add such controls to their project.
+WITHOUT_REGION = (
+    "choices", "datetime", "number", "pairwise", "ranker", "rating", "relation", "taxonomy",
+    "textarea",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region of an answer, checked for everything but what its value says."""
+
+    place: int  # from 1, for messages
+    kind: str
+    labels: tuple[Label, ...]  # at least one
+    value: Value
+
+    def patch(self, shape_HW: Shape) -> Patch:
+        """What the region covers.
+
+        Raises:
+            CodecError: the value is malformed, or claims more than it may.
+            GridMismatchError: a bitmask is of another size than the picture.
+        """
+        with _naming(self.place, self.kind):
+            return PATCH_OF[self.kind](self.value, shape_HW)
+
+    def boxes(self, shape_HW: Shape) -> list[Box]:
+        """The box around a rectangle, once for each of its labels.
+
+        Raises:
+            CodecError: the region is no rectangle, or its value is malformed.
+        """
+        with _naming(self.place, self.kind):
+            if self.kind != RECTANGLE_KIND:
+                raise CodecError("found where boxes are wanted, expected only rectangles")
+            return [rectangle_box(self.value, label.name, shape_HW) for label in self.labels]
+
+
+def checked_regions(
+    results: Sequence[Mapping[str, Any]], scheme: LabelScheme, shape_HW: Shape
+) -> Iterator[Region]:
+    """The regions of an answer, in its order.
+
+    Raises:
+        CodecError: an entry is malformed, unlabelled, or of an unknown kind or label.
+        GridMismatchError: a region was drawn on a picture of another size.
+    """
+    if len(results) > MAX_ENTRIES:
+        raise CodecError(f"answer has {len(results)} entries, expected at most {MAX_ENTRIES}")
+    for place, result in enumerate(results, start=1):
+        kind = str(result.get("type"))
+        if kind in WITHOUT_REGION:
+            continue
+        with _naming(place, kind):
+            if kind not in PATCH_OF:
+                raise CodecError(f"kind is unknown, expected one of {', '.join(PATCH_OF)}")
+            _check_picture(result, shape_HW)
+            labels = chosen_labels(result, kind, scheme)
+        yield Region(place, kind, labels, result["value"])
+
+
+def chosen_labels(result: Mapping[str, Any], kind: str, scheme: LabelScheme) -> tuple[Label, ...]:
+    """The labels or classes that an entry carries, at least one.
+
+    Raises:
+        CodecError: there are none, or the task does not know one.
+    """
+    value = result.get("value")
+    if not isinstance(value, Mapping):
+        raise CodecError(f"value is {type(value).__name__}, expected an object")
+    names = value.get(kind)
+    if not isinstance(names, list | tuple) or not names:
+        raise CodecError(f"{kind} is {names!r:.60}, expected a list with a label")
+    return tuple(_known_label(name, scheme) for name in names)
+
+
+def _known_label(name: object, scheme: LabelScheme) -> Label:
+    label = scheme.find(name) if isinstance(name, str) else None
+    if label is None:
+        raise CodecError(f"label is {name!r:.60}, expected one of {', '.join(scheme.names)}")
+    return label
+
+
+def _check_picture(result: Mapping[str, Any], shape_HW: Shape) -> None:
+    """Make sure that the region was drawn on this picture, as it lies in the file."""
+    found = _pixels(result, "original_height"), _pixels(result, "original_width")
+    if found != shape_HW:
+        raise GridMismatchError(shape_HW, found)
+    rotation, item = result.get("image_rotation"), result.get("item_index")
+    if rotation:
+        raise CodecError(f"picture was turned by {rotation!r:.20}° for drawing, expected 0°")
+    if item:
+        raise CodecError(f"item_index is {item!r:.20}, expected a task of one picture")
+    if "is_positive" in result:
+        raise CodecError("found a click for an interactive model, expected a mark")
+
+
+def _pixels(result: Mapping[str, Any], key: str) -> int:
+    found = result.get(key)
+    if not isinstance(found, int):
+        raise CodecError(f"{key} is {found!r:.20}, expected a number of pixels")
+    return found
+
+
+@contextmanager
+def _naming(place: int, kind: str) -> Iterator[None]:
+    """Say in the message which region it is about."""
+    try:
+        yield
+    except CodecError as error:
+        raise CodecError(f"region {place} ({kind:.40}): {error}") from error
+
+
+def _brush_patch(value: Value, shape_HW: Shape) -> Patch:
+    if value.get("format") != "rle":
+        raise CodecError(f"format is {value.get('format')!r:.60}, expected 'rle'")
+    return Patch(0, 0, decode_rle(value.get("rle", ()), shape_HW) > OPAQUE)
+
+
+def _bitmask_patch(value: Value, shape_HW: Shape) -> Patch:
+    return Patch(0, 0, decode_bitmask(value.get("imageDataURL"), shape_HW))
+
+
+PATCH_OF: dict[str, Callable[[Value, Shape], Patch]] = {
+    "brushlabels": _brush_patch,
+    "bitmasklabels": _bitmask_patch,
+    "polygonlabels": polygon_patch,
+    "ellipselabels": ellipse_patch,
+    RECTANGLE_KIND: rectangle_patch,
+    "keypointlabels": keypoint_patch,
+}

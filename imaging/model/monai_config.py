@@ -1,0 +1,188 @@
+"""A bundle's two MONAI configuration files: what it is, and how plain MONAI runs it.
+
+The preprocessing of configs/inference.json says in MONAI's transforms what
+`imaging.model.transforms` computes in numpy; a test holds the two equal.
+"""
+
+from importlib.metadata import version
+from typing import Any
+
+from imaging.model.bundle import WEIGHTS, Bundle
+from imaging.model.network import network_config
+from imaging.recipes.recipe import Recipe
+
+SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
+
+
+def metadata(record: Bundle) -> dict[str, Any]:
+    """configs/metadata.json, after MONAI's schema."""
+    recipe, labels = record.recipe, record.scheme.labels
+    names = {str(label.index): label.name for label in labels}
+    masks = recipe.kind == "segmentation"
+    channel_def = {"0": "background", **names} if masks else dict(enumerate(record.scheme.names))
+    return {
+        "schema": SCHEMA,
+        "version": "1.0.0",
+        "changelog": {"1.0.0": f"{record.version}, trained by run {record.run}"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch"),
+        "numpy_version": version("numpy"),
+        "required_packages_version": {"pillow": version("pillow")},
+        "name": record.version,
+        "task": f"{record.task}: 2D {recipe.kind} of {', '.join(record.scheme.names)}",
+        "description": f"{recipe.network} trained by Labloop on snapshot {record.snapshot}",
+        "authors": "Labloop",
+        "copyright": "whoever holds the rights to the images and annotations it was trained on",
+        "intended_use": "First guesses for annotators. Not a medical device.",
+        "eval_metrics": dict(record.metrics),
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "magnitude",
+                    "num_channels": recipe.channels,
+                    "spatial_shape": list(recipe.input_HW),
+                    "dtype": "float32",
+                    "value_range": [0, 1],
+                    "is_patch_data": False,
+                    "channel_def": {str(c): f"channel {c}" for c in range(recipe.channels)},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image" if masks else "probabilities",
+                    "format": "segmentation" if masks else "classification",
+                    "num_channels": recipe.outputs,
+                    "spatial_shape": list(recipe.input_HW) if masks else [],
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": False,
+                    "channel_def": {str(index): name for index, name in channel_def.items()},
+                }
+            },
+        },
+    }
+
+
+def inference_config(record: Bundle) -> dict[str, Any]:
+    """configs/inference.json: pictures of `dataset_dir` in, masks or a table in `output_dir` out.
+
+    Runs with `python -m monai.bundle run --config_file configs/inference.json` in the bundle's
+    folder.
+    """
+    recipe = record.recipe
+    masks = recipe.kind == "segmentation"
+    return {
+        "imports": ["$import glob", "$import torch"],
+        "bundle_root": ".",
+        "dataset_dir": "$@bundle_root + '/images'",
+        "output_dir": "$@bundle_root + '/predictions'",
+        "files": "$sorted(glob.glob(@dataset_dir + '/*.png'))",
+        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+        "network_def": network_config(recipe),
+        "network": "$@network_def.to(@device)",
+        "weights": (
+            f"$torch.load(@bundle_root + '/{WEIGHTS}', map_location=@device, weights_only=True)"
+        ),
+        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(recipe)},
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': path} for path in @files]",
+            "transform": "@preprocessing",
+        },
+        "inferer": {"_target_": "SimpleInferer"},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": _mask_postprocessing() if masks else _class_postprocessing(recipe),
+        },
+        "results": (
+            "$[@postprocessing({**item, 'pred': "
+            "@inferer(item['image'][None].to(@device), @network)[0].cpu()}) for item in @dataset]"
+        ),
+        "saver": {"_target_": "CSVSaver", "output_dir": "@output_dir"},
+        "initialize": [
+            "$torch.set_grad_enabled(False)",
+            "$@network.load_state_dict(@weights)",
+            "$@network.eval()",
+        ],
+        "run": ["$len(@results)"] if masks else _table(),
+    }
+
+
+def _preprocessing(recipe: Recipe) -> list[dict[str, Any]]:
+    resize = {"_target_": "Resized", "keys": "image", "mode": "bilinear", "anti_aliasing": True}
+    if recipe.fit == "pad":
+        resize |= {"spatial_size": recipe.input_H, "size_mode": "longest"}
+    else:
+        resize |= {"spatial_size": list(recipe.input_HW)}
+    steps: list[dict[str, Any]] = [
+        {
+            "_target_": "LoadImaged",
+            "keys": "image",
+            "reader": "PILReader",
+            "ensure_channel_first": True,
+        },
+        # MONAI reads and writes pictures as columns × rows; the network knows rows × columns.
+        {"_target_": "Transposed", "keys": "image", "indices": [0, 2, 1]},
+        {"_target_": "Lambdad", "keys": "image", "func": _channels(recipe.channels)},
+        resize,
+        _scaling(recipe),
+    ]
+    if recipe.fit == "pad":
+        size = list(recipe.input_HW)
+        steps.append({"_target_": "SpatialPadd", "keys": "image", "spatial_size": size})
+    return steps
+
+
+def _channels(channels: int) -> str:
+    grey = "x.mean(0, keepdim=True)"
+    if channels == 1:
+        return f"$lambda x: {grey}"
+    return f"$lambda x: x if x.shape[0] == {channels} else {grey}.repeat({channels}, 1, 1)"
+
+
+def _scaling(recipe: Recipe) -> dict[str, Any]:
+    common = {"keys": "image", "b_min": 0.0, "b_max": 1.0, "clip": True}
+    if recipe.normalisation == "range":
+        limits = {"a_min": 0.0, "a_max": recipe.range_max}
+        return {"_target_": "ScaleIntensityRanged"} | limits | common
+    limits = {"lower": recipe.low_percentile, "upper": recipe.high_percentile}
+    return {"_target_": "ScaleIntensityRangePercentilesd"} | limits | common
+
+
+def _mask_postprocessing() -> list[dict[str, Any]]:
+    return [
+        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {
+            "_target_": "Invertd",
+            "keys": "pred",
+            "orig_keys": "image",
+            "transform": "@preprocessing",
+            "nearest_interp": False,
+        },
+        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        {
+            "_target_": "SaveImaged",
+            "keys": "pred",
+            "output_dir": "@output_dir",
+            "output_postfix": "labels",
+            "output_ext": ".png",
+            "output_dtype": "$torch.uint8",
+            "resample": False,
+            "separate_folder": False,
+        },
+    ]
+
+
+def _class_postprocessing(recipe: Recipe) -> list[dict[str, Any]]:
+    softmax = recipe.activation == "softmax"
+    activation = {"softmax": softmax, "sigmoid": not softmax, "dim": 0}
+    return [{"_target_": "Activationsd", "keys": "pred"} | activation]
+
+
+def _table() -> list[str]:
+    """One row per picture: its path and the probability of each class."""
+    return [
+        "$@saver.save_batch([item['pred'] for item in @results], {'filename_or_obj': @files})",
+        "$@saver.finalize()",
+    ]

@@ -1,0 +1,79 @@
+# The menu: `make help`. Every verb is one line that calls Python; what it does is in stack/.
+PYTHON  ?= python3
+LABLOOP := .venv/bin/labloop
+VENV    := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status logs doctor demo train check test test-all setup-tests lint types unit flow \
+        fmt docs bench pins clean
+
+help: ## this menu
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: ## make or repair the environments (.venv, .envs/); nothing to do is done in a second
+	@$(PYTHON) -m stack.setup_env
+
+up: setup ## start the stack in the background (HOME_DIR=… for another home)
+	@$(LABLOOP) up --local -d $(HOME_OPTION)
+
+down: ## stop it, with everything it started
+	@$(LABLOOP) down $(HOME_OPTION)
+
+status: ## what runs, how it is, where each task's loop stands
+	@$(LABLOOP) status $(HOME_OPTION)
+
+logs: ## what the services write (SERVICE=… for one of them), until Ctrl-C
+	@$(LABLOOP) logs --follow $(SERVICE) $(HOME_OPTION)
+
+doctor: setup ## is this machine fit to run the stack?
+	@$(LABLOOP) doctor $(HOME_OPTION)
+
+demo: setup ## the whole loop on made-up brain slices, then stays up to click through
+	@$(LABLOOP) demo
+
+train: ## train a task now (TASK=TaskNNN_what)
+	@$(LABLOOP) train $(TASK) --now $(HOME_OPTION)
+
+check: setup lint types unit ## format, lint, types, unit tests: what a commit must pass
+
+test: setup-tests unit flow ## unit tests, then the flow tests against a real Label Studio
+
+test-all: setup-tests ## every test there is, the slow ones too
+	@$(VENV) -m pytest
+
+setup-tests:
+	@$(PYTHON) -m stack.setup_env --with label-studio-ml
+
+lint:
+	@$(VENV) -m ruff format --check && $(VENV) -m ruff check
+
+types:
+	@$(VENV) -m mypy
+
+unit:
+	@$(VENV) -m pytest -m "not slow and not label_studio and not docker and not gpu"
+
+flow:
+	@$(VENV) -m pytest -m "(label_studio or slow) and not docker and not gpu" --verbose --durations=10
+
+fmt: setup ## put the code in shape
+	@$(VENV) -m ruff format && $(VENV) -m ruff check --fix
+
+docs: setup ## do all links, verbs and settings in the docs exist?
+	@$(VENV) -m pytest tests/test_docs.py tests/stack/test_settings_documented.py
+
+bench: setup-tests ## speed and quality beside what you would use instead; takes an hour
+	@$(VENV) -m bench.codec
+	@$(VENV) -m bench.serving
+	@$(VENV) -m bench.watch
+	@$(VENV) -m bench.quality cardiac
+	@$(VENV) -m bench.quality chest
+
+pins: setup ## write constraints.txt anew from pyproject.toml
+	@$(VENV) .ci/pins.py
+
+clean: ## remove caches; environments and homes stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -not -path './.envs/*' -prune -exec rm -rf {} +
+
+HOME_OPTION = $(if $(HOME_DIR),--home $(HOME_DIR))

@@ -1,0 +1,87 @@
+"""The command `labloop`: parses the command line, runs one verb, explains errors.
+
+Answers at once: a verb imports what it needs when it runs. Every verb's parser names the function
+that acts, with `set_defaults(act=…)`; it gets the arguments and the home, and returns the exit
+code: 0 done, 1 failed, 2 wrong usage or settings, 3 refused by a check.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from stack import console, verbs_data, verbs_demo, verbs_model, verbs_stack
+from stack.home import Home
+from stack.settings import home_folder
+
+INTERRUPTED = 130  # as a shell reports a Ctrl-C
+
+
+class VerbParser(argparse.ArgumentParser):
+    """A parser that takes --home and --debug before or after any verb."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        # SUPPRESS: a verb's parser must not overwrite with its default what was given before it.
+        self.add_argument(
+            "--home",
+            type=Path,
+            default=argparse.SUPPRESS,
+            metavar="DIR",
+            help="the stack's folder (default: LABLOOP_HOME, else ./.labloop-home)",
+        )
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error",
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code."""
+    args = build_parser().parse_args(arguments)
+    home = Home(home_folder(getattr(args, "home", None)))
+    try:
+        return cast(Callable[[argparse.Namespace, Home], int], args.act)(args, home)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `labloop logs | head`
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if getattr(args, "debug", False):
+            raise
+        return _complain(error)
+
+
+def _complain(error: Exception) -> int:
+    """Tell a person what went wrong. Errors that carry a hint are ours; others are faults."""
+    from stack.runtime.settings import SettingsError
+
+    hint = getattr(error, "hint", None)
+    if hint is None:
+        console.complain(f"{type(error).__name__}: {error}", "--debug shows where it comes from.")
+    else:
+        console.complain(str(error), hint)
+    wrong_usage = isinstance(error, SettingsError)
+    return 2 if wrong_usage else int(getattr(error, "exit_code", 1))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser: argparse.ArgumentParser = VerbParser(
+        prog="labloop",
+        description="Annotate, train, pre-annotate: the loop of a medical-imaging lab.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs_stack.register(verbs)
+    verbs_data.register(verbs)
+    verbs_model.register(verbs)
+    verbs_demo.register(verbs)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The secrets of a home: made once, at random, readable by their owner alone.
+
+There are no default passwords, and no secret is ever logged or put on a command line: services
+get the name of the file. Whoever moves a stack to another box takes `secrets/` along.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+
+from imaging.layout import Nas
+from stack.errors import RefusedError
+from stack.home import Home
+
+ADMIN_PASSWORD = "admin-password"
+LABEL_STUDIO_TOKEN = "label-studio-token"
+LABEL_STUDIO_KEY = "label-studio-key"
+WEBHOOK_SECRET = "webhook-secret"
+ML_BACKEND_TOKEN = "ml-backend-token"
+PSEUDONYM_KEY = "pseudonym-key"
+
+MAKERS: Mapping[str, Callable[[], str]] = {
+    ADMIN_PASSWORD: lambda: secrets.token_urlsafe(15),  # 120 bits, typed by people
+    LABEL_STUDIO_TOKEN: lambda: secrets.token_hex(20),  # Label Studio wants 40 hex digits
+    LABEL_STUDIO_KEY: lambda: secrets.token_urlsafe(50),  # signs sessions
+    WEBHOOK_SECRET: lambda: secrets.token_urlsafe(32),
+    ML_BACKEND_TOKEN: lambda: secrets.token_urlsafe(32),
+    PSEUDONYM_KEY: lambda: secrets.token_hex(32),
+}
+
+
+def ensure_secrets(home: Home) -> None:
+    """Make the secrets that are not there yet, and close up those that others could read.
+
+    Raises:
+        RefusedError: the key of the patients' pseudonyms is gone, but there are cases named by it.
+    """
+    if not home.secret(PSEUDONYM_KEY).is_file() and _has_cases(home.nas):
+        raise RefusedError(
+            f"{home.secret(PSEUDONYM_KEY)} is missing, but the NAS holds cases made with it",
+            hint="Copy it from a backup or from the home that made the cases. A new key would "
+            "give every patient a second name, and one could end up in training and test alike.",
+        )
+    home.secrets.mkdir(parents=True, exist_ok=True)
+    home.secrets.chmod(0o700)
+    for name, make in MAKERS.items():
+        path = home.secret(name)
+        if not path.is_file():
+            _write_secret(home, name, make())
+        path.chmod(0o600)
+
+
+def _write_secret(home: Home, name: str, value: str) -> None:
+    part = home.secret(f".{name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    # Created 0600, so that there is no moment at which others could read it.
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(value + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(home.secret(name))
+
+
+def _has_cases(nas: Nas) -> bool:
+    return any(task.cases.is_dir() and any(task.cases.iterdir()) for task in nas.tasks())

@@ -1,0 +1,198 @@
+"""The demo's task: which pictures it has, which labels come with them, and the truth of the rest.
+
+Three sets: brain slices made here, and, when `LABLOOP_DATA` holds them, the Sunnybrook hearts
+and the paediatric chest X-rays.
+"""
+
+import csv
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from imaging.io.picture import write_label_map, write_picture
+from imaging.labels import label_scheme
+from imaging.labelstudio.results import results_from_classes, results_from_label_map
+from imaging.layout import TaskFolder
+from imaging.task import GatePolicy, RecipeChoice, RetrainPolicy, SplitPolicy, TaskConfig, save_task
+from stack.demo.example import NEW_SCANNER, OLD_SCANNER, SCHEME, ExampleError, make_patients
+
+Results = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoItem:
+    """One picture of the demo, how to write it, and what a perfect annotator would answer."""
+
+    file: str
+    patient: str
+    group: str  # scanner, pathology: a further column of cases.csv
+    write_image: Callable[[Path], None]
+    truth: Callable[[], Results]
+    write_label: Callable[[Path], None] | None = None  # set: the label comes with the picture
+    class_folder: str | None = None  # set: the label is the folder's name
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSet:
+    """A task with its pictures. `per_round` labels make one training run."""
+
+    task: str
+    config: TaskConfig
+    items: tuple[DemoItem, ...]
+    per_round: int
+
+    @property
+    def given(self) -> int:
+        """How many pictures bring their label along."""
+        return sum(1 for item in self.items if item.write_label or item.class_folder)
+
+    @property
+    def truths(self) -> Mapping[str, Callable[[], Results]]:
+        """File name → the answer a perfect annotator gives."""
+        return {item.file: item.truth for item in self.items}
+
+    def write(self, task: TaskFolder) -> None:
+        """Put the pictures on the NAS the way a person would: task.yaml, then rawdata/."""
+        save_task(task.config, self.config)
+        staging = task.root / ".filling"  # ingest sees the pictures when they are all there
+        for item in self.items:
+            folder = staging / (item.class_folder or "images")
+            folder.mkdir(parents=True, exist_ok=True)
+            item.write_image(folder / item.file)
+            if item.write_label:
+                (staging / "masks").mkdir(exist_ok=True)
+                item.write_label(staging / "masks" / item.file)
+        with (staging / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
+            rows = csv.writer(stream)
+            rows.writerow(("file", "patient", "group"))
+            rows.writerows((item.file, item.patient, item.group) for item in self.items)
+        staging.rename(task.rawdata)
+
+
+def demo_set(name: str, budget_s: float | None, data: Path) -> DemoSet:
+    """The demo set of that name, with its own or another training time.
+
+    Args:
+        name: "example", or a folder of `data`.
+        budget_s: training time of each run; None = the set's own.
+        data: the folder of openly licensed image sets (LABLOOP_DATA).
+
+    Raises:
+        ExampleError: the name is unknown, or LABLOOP_DATA does not hold the set.
+    """
+    makers: dict[str, Callable[[], DemoSet]] = {
+        "example": _example,
+        "cardiac_lv_sunnybrook": lambda: _cardiac(_found(data / "cardiac_lv_sunnybrook")),
+        "chest_xray_pneumonia": lambda: _chest(_found(data / "chest_xray_pneumonia")),
+    }
+    if name not in makers:
+        raise ExampleError(f"found the data set {name!r}, expected one of {', '.join(makers)}")
+    made = makers[name]()
+    if budget_s is None:
+        return made
+    recipe = replace(made.config.recipe, budget_s=budget_s)
+    return replace(made, config=replace(made.config, recipe=recipe))
+
+
+def _config(config: TaskConfig, per_round: int) -> TaskConfig:
+    """The task with the demo's hurry: train as soon as a round's labels are there."""
+    retrain = RetrainPolicy(min_new_labels=per_round, quiet_s=4.0, cooldown_s=0.0)
+    return replace(config, retrain=retrain)
+
+
+def _example() -> DemoSet:
+    def item(one: Any, given: bool) -> DemoItem:
+        return DemoItem(
+            file=f"{one.name}.png",
+            patient=one.patient,
+            group=one.scanner,
+            write_image=lambda path: write_picture(path, one.image_HW),
+            truth=lambda: results_from_label_map(one.labels_HW, SCHEME),
+            write_label=(lambda path: write_label_map(path, one.labels_HW)) if given else None,
+        )
+
+    items = [item(one, given=True) for one in make_patients(0, 12, OLD_SCANNER)]
+    items += [item(one, given=False) for one in make_patients(100, 16, NEW_SCANNER)]
+    config = TaskConfig(
+        kind="segmentation",
+        scheme=SCHEME,
+        title="Brain tissue (demo)",
+        split=SplitPolicy(held_out=0.25, validation=0.15),
+        recipe=RecipeChoice("auto", 40.0),
+        gate=GatePolicy(min_held_out_cases=10),
+    )
+    return DemoSet("Task001_brain_tissue", _config(config, 48), tuple(items), per_round=48)
+
+
+def _cardiac(root: Path) -> DemoSet:
+    scheme = label_scheme(["left ventricle"])
+
+    def item(row: Mapping[str, str]) -> DemoItem:
+        def truth() -> Results:
+            with Image.open(root / "masks" / row["file"]) as mask:
+                labels_HW = (np.asarray(mask.convert("L")) > 127).astype(np.uint8)
+            return results_from_label_map(labels_HW, scheme)
+
+        source = root / "images" / row["file"]
+        return DemoItem(row["file"], row["patient"], row["pathology_group"], _copier(source), truth)
+
+    items = tuple(map(item, _rows(root / "cases.csv")))
+    config = TaskConfig(
+        kind="segmentation",
+        scheme=scheme,
+        title="Left ventricle (Sunnybrook)",
+        split=SplitPolicy(held_out=0.34, validation=0.1),
+        recipe=RecipeChoice("auto", 600.0),
+    )
+    return DemoSet("Task002_cardiac_lv", _config(config, 110), items, per_round=110)
+
+
+def _chest(root: Path) -> DemoSet:
+    rows = _rows(root / "labels.csv")
+    scheme = label_scheme(["normal", "pneumonia"])
+
+    def item(row: Mapping[str, str], given: bool) -> DemoItem:
+        return DemoItem(
+            row["file"],
+            row["patient"],
+            row["subtype"],
+            _copier(root / "images" / row["file"]),
+            lambda: results_from_classes((row["label"],), None),
+            class_folder=row["label"] if given else None,
+        )
+
+    given = len(rows) * 2 // 3
+    items = tuple(item(row, position < given) for position, row in enumerate(rows))
+    config = TaskConfig(
+        kind="classification",
+        scheme=scheme,
+        title="Chest X-ray (paediatric)",
+        split=SplitPolicy(held_out=0.25, validation=0.1),
+        recipe=RecipeChoice("auto", 300.0),
+    )
+    return DemoSet("Task003_chest_xray", _config(config, 120), items, per_round=120)
+
+
+def _copier(source: Path) -> Callable[[Path], None]:
+    def copy(path: Path) -> None:
+        shutil.copyfile(source, path)
+
+    return copy
+
+
+def _rows(path: Path) -> Sequence[Mapping[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _found(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ExampleError(
+            f"there is no {folder}", hint="Set LABLOOP_DATA to the folder that holds the set."
+        )
+    return folder

@@ -1,0 +1,138 @@
+"""Runs the demo: starts a stack in a fresh home, tells the story, stays up, stops everything."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stack import console
+from stack.bootstrap import Wishes
+from stack.control import start_detached, stop, wait_until_healthy
+from stack.credentials import ADMIN_PASSWORD, LABEL_STUDIO_TOKEN
+from stack.demo.dataset import DemoSet, demo_set
+from stack.demo.narrator import DemoError, Narrator
+from stack.demo.story import Outcome, Story, verdict_page
+from stack.errors import StackError
+from stack.home import Home
+from stack.runtime.label_studio import LabelStudio
+from stack.state import ServiceStatus, StackStatus, read_state
+
+HEALTHY_S = 600.0  # Label Studio's first start on a slow disk
+
+
+def run_demo(
+    home: Home, name: str, *, budget_s: float | None, data: Path, exit_when_done: bool
+) -> int:
+    """Show the loop turning; 0 when it did, 1 when it did not.
+
+    Args:
+        home: a folder of the demo's own.
+        name: "example", or a set under `data`.
+        budget_s: training time per run; None = the set's own.
+        data: the folder of openly licensed image sets.
+        exit_when_done: stop by itself in place of waiting for Ctrl-C.
+    """
+    narrator = Narrator(console.say)
+    demo = demo_set(name, budget_s, data)
+    console.say(_plan(demo, home))
+    stopping = threading.Event()
+    with _stopped_by_signal(stopping), _running_stack(home, narrator) as status:
+        code = 0
+        try:
+            token = home.secret(LABEL_STUDIO_TOKEN).read_text(encoding="utf-8").strip()
+            with LabelStudio(_url(status, "label-studio"), token, timeout_s=60.0) as client:
+                outcome = Story(home, demo, client, narrator).tell()
+            console.say(last_screen(home, demo, status, outcome))
+        except DemoError as error:
+            code = 1
+            console.complain(str(error), f"`labloop status --home {home.root}`, `labloop logs`")
+        if not exit_when_done:
+            console.say("\nEverything stays up for you to click through. Ctrl-C stops it all.")
+            stopping.wait()
+    return code
+
+
+@contextmanager
+def _running_stack(home: Home, narrator: Narrator) -> Iterator[StackStatus]:
+    """A healthy stack that is stopped again, whatever happens in between."""
+    try:
+        # Tied: the stack goes down with this process, even if that is killed outright.
+        start_detached(home, Wishes(), tied=True)
+        narrator.say("the stack starts: Label Studio, ml-backend, ingest, watchdog, trainer, …")
+        said: set[str] = set()
+
+        def tell(services: object) -> None:
+            for service in services if isinstance(services, tuple) else ():
+                if service.state == "healthy" and service.name not in said:
+                    said.add(service.name)
+                    narrator.say(f"    {service.name} is healthy")
+
+        yield wait_until_healthy(home, HEALTHY_S, tell)
+    finally:
+        if read_state(home) is not None:
+            narrator.say("stopping every process of the demo …")
+            stop(home)
+            narrator.say("all stopped")
+
+
+@contextmanager
+def _stopped_by_signal(stopping: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the demo in order: a first one wakes it, or interrupts the story."""
+
+    def on_signal(number: int, frame: object) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.say("\nstopped by you")
+        raise StackError("the demo was interrupted") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _url(status: StackStatus, name: str) -> str:
+    service: ServiceStatus = next(one for one in status.services if one.name == name)
+    return service.url or f"http://127.0.0.1:{service.port}"
+
+
+def _plan(demo: DemoSet, home: Home) -> str:
+    budget = demo.config.recipe.budget_s
+    return (
+        f"The demo turns the loop twice on {len(demo.items)} pictures ({demo.config.title}).\n"
+        f"Expect about {(2 * budget + 150) / 60:.0f} minutes. Everything lies in {home.root}\n"
+    )
+
+
+def last_screen(home: Home, demo: DemoSet, status: StackStatus, outcome: Outcome) -> str:
+    """What happened, where to look, how to log in."""
+    first, second = outcome.rounds
+    before, after = second.champion_score, second.candidate_score
+    password = home.secret(ADMIN_PASSWORD).read_text(encoding="utf-8").strip()
+    lines = [
+        "",
+        "The loop turned.",
+        f"  labels     {demo.given} came with the pictures, {outcome.labels} were submitted, "
+        f"{outcome.corrected_guesses} of them began from a model's guess",
+        f"  round 1    {first.run}: {first.sentence}",
+        f"  round 2    {second.run}: {second.sentence}",
+    ]
+    if before is not None and after is not None:
+        lines.append(f"  score      {before:.3f} before, {after:.3f} after, on held-out patients")
+    lines += [
+        f"  champion   {second.version}; {outcome.waiting} unlabelled pictures carry its guess",
+        f"  verdict    {verdict_page(home, demo.task, second)}",
+        "",
+        f"  Label Studio  {_url(status, 'label-studio')}",
+        f"  TensorBoard   {_url(status, 'tensorboard')}",
+        f"  login         admin@labloop.local   password {password}",
+        f"  files         {home.nas_folder}",
+    ]
+    return "\n".join(lines)

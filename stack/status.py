@@ -1,0 +1,104 @@
+"""What `labloop status` tells: the services, and where each task's loop stands.
+
+Reads files only, so that it answers at once, whatever state the stack is in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imaging.errors import ImagingError
+from imaging.layout import Nas, TaskFolder
+from imaging.publish import read_json
+from imaging.runs import OVER, list_runs, load_state
+from stack.compose import read_compose
+from stack.home import Home
+from stack.state import ServiceStatus, read_state, stopped
+
+WATCHDOG = "watchdog"  # its state folder holds <task>.json: what it counts and waits for
+COUNTS = ("labelled", "waiting", "new", "left_out", "set_aside")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """Where the loop of one task stands."""
+
+    name: str
+    labels: Mapping[str, int] = field(default_factory=dict)  # as the watchdog last counted
+    message: str = ""  # what the watchdog waits for
+    run: str | None = None  # the run that is not over yet
+    run_state: str = ""
+    champion: str | None = None  # the version that serves
+    trouble: str = ""  # a file of this task that cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole stack of one home."""
+
+    home: str
+    nas: str
+    running: bool
+    note: str  # what is wrong with the stack as a whole
+    services: tuple[ServiceStatus, ...]
+    tasks: tuple[TaskStatus, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.running and all(service.state == "healthy" for service in self.services)
+
+
+def overview(home: Home, compose_file: Path) -> Overview:
+    """Everything there is to say about a home, whether it runs or not."""
+    status = read_state(home)
+    running = status is not None and status.is_supervised
+    if status is None:
+        services: tuple[ServiceStatus, ...] = tuple(
+            ServiceStatus(service.name, "stopped") for service in read_compose(compose_file)
+        )
+    else:
+        services = status.services if running else stopped(status.services)
+    note = ""
+    was_up = status is not None and any(one.state != "stopped" for one in status.services)
+    if was_up and not running:
+        note = "the supervisor was killed; `labloop up` cleans up and starts again"
+    tasks: Sequence[TaskStatus] = ()
+    if home.nas_folder.exists():
+        if home.nas.marker.is_file():
+            tasks = [_task(home, task) for task in home.nas.tasks()]
+        else:
+            note = f"no marker file in {home.nas.root}: the NAS is not mounted, everybody waits"
+    return Overview(str(home.root), str(home.nas.root), running, note, services, tuple(tasks))
+
+
+def _task(home: Home, task: TaskFolder) -> TaskStatus:
+    try:
+        run, run_state = _open_run(home.nas, task.name)
+        report = home.state(WATCHDOG) / f"{task.name}.json"
+        word: Mapping[str, Any] = read_json(report) if report.is_file() else {}
+        return TaskStatus(
+            name=task.name,
+            labels={name: int(word[name]) for name in COUNTS if name in word},
+            message=str(word.get("message", "")),
+            run=run,
+            run_state=run_state,
+            champion=_champion(home.nas, task.name),
+        )
+    except ImagingError as error:
+        return TaskStatus(task.name, trouble=str(error))
+
+
+def _open_run(nas: Nas, task: str) -> tuple[str | None, str]:
+    for run in reversed(list(list_runs(nas, task))):
+        state = load_state(run)
+        if state.state in OVER:
+            break
+        words = f"{state.state} {state.progress:.0%}"
+        return run.run_id, f"{words} {state.message}".strip()
+    return None, ""
+
+
+def _champion(nas: Nas, task: str) -> str | None:
+    pointer = nas.model(task).champion
+    return str(read_json(pointer).get("version")) if pointer.is_file() else None

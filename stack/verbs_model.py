@@ -1,0 +1,141 @@
+"""The verbs that compute with a model: `predict` on any files, `evaluate` on held-out cases."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stack import console
+from stack.errors import UsageError
+from stack.home import Home
+from stack.verbs_data import Parsers, task_folder
+
+if TYPE_CHECKING:
+    from imaging.model.evaluate import Evaluation
+    from imaging.model.predict import Prediction, Predictor
+
+
+def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
+    """Add this module's verbs to the command line."""
+    predict = verbs.add_parser("predict", help="the champion's answers on picture files")
+    predict.add_argument("task")
+    predict.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    predict.add_argument("-o", "--output", metavar="DIR", type=Path, required=True)
+    predict.add_argument("--version", metavar="VERSION", help="another version than the champion")
+    predict.set_defaults(act=predict_files)
+    evaluate = verbs.add_parser("evaluate", help="score a version on the held-out cases")
+    evaluate.add_argument("task")
+    evaluate.add_argument("--version", metavar="VERSION", help="another version than the champion")
+    evaluate.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, help="also write CSV and JSON"
+    )
+    evaluate.set_defaults(act=evaluate_version)
+
+
+def chosen_model(home: Home, task: str, version: str | None) -> Path:
+    """The bundle folder of a version, or of the champion.
+
+    Raises:
+        UsageError: there is no such version, or no champion yet.
+    """
+    from imaging.registry import champion
+
+    task_folder(home, task)
+    model = home.nas.model(task)
+    if version is None:
+        current = champion(home.nas, task)
+        if current is None:
+            raise UsageError(f"{task} has no champion yet", hint="`labloop train TASK --now`")
+        version = current.version
+    folder = model.version(version)
+    if not folder.is_dir():
+        raise UsageError(f"version is {version!r}, which `labloop models {task}` does not list")
+    return folder
+
+
+def predict_files(args: argparse.Namespace, home: Home) -> int:
+    """Write one label map per picture, or one line per picture, and predictions.csv for all."""
+    from imaging.errors import PictureError
+    from imaging.io.picture import read_picture, write_label_map
+    from imaging.model.predict import load_predictor
+
+    predictor = load_predictor(chosen_model(home, args.task, args.version))
+    args.output.mkdir(parents=True, exist_ok=True)
+    names = [file.stem for file in args.files]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated and predictor.kind == "segmentation":
+        raise UsageError(f"found several files called {', '.join(repeated)}: masks would collide")
+    progress = console.Progress(f"predicting with {predictor.version}")
+    rows, refused = [], 0
+    for number, file in enumerate(args.files, start=1):
+        try:
+            prediction = predictor.predict([read_picture(file)])[0]
+        except PictureError as error:
+            console.complain(f"{file}: {error}", error.hint)
+            refused += 1
+            continue
+        if prediction.labels_HW is not None:
+            write_label_map(args.output / f"{file.stem}.png", prediction.labels_HW)
+        rows.append(_row(file, predictor, prediction))
+        progress.tell(f"{number} of {len(args.files)}")
+    columns = ("file", "version", "score", *predictor.scheme.names)
+    with (args.output / "predictions.csv").open("w", newline="", encoding="utf-8") as stream:
+        sheet = csv.writer(stream)
+        sheet.writerow(columns)
+        sheet.writerows(rows)
+    progress.finish(f"{len(rows)} of {len(args.files)} answered, see {args.output}")
+    return 1 if refused else 0
+
+
+def evaluate_version(args: argparse.Namespace, home: Home) -> int:
+    """Print the figures of a version on the newest snapshot's held-out cases."""
+    from imaging.dataset.snapshot import newest_snapshot
+    from imaging.model.evaluate import evaluate
+    from imaging.model.predict import load_predictor
+
+    predictor = load_predictor(chosen_model(home, args.task, args.version))
+    snapshot = newest_snapshot(task_folder(home, args.task))
+    cases = snapshot.of("test") if snapshot else ()
+    if snapshot is None or not cases:
+        raise UsageError(f"{args.task} has no held-out cases yet", hint="Label more patients.")
+    progress = console.Progress(f"scoring {predictor.version} on {len(cases)} held-out cases")
+    evaluation = evaluate(predictor, snapshot, cases, lambda share: progress.tell(f"{share:.0%}"))
+    progress.finish()
+    rows = [
+        (name, "–" if value is None else f"{value:.4f}")
+        for name, value in evaluation.summary.items()
+    ]
+    console.table((f"on {snapshot.id}", "value"), rows)
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+        _write_evaluation(args.output, evaluation)
+        console.say(f"every case is in {args.output}")
+    return 0
+
+
+def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    record = {"summary": evaluation.summary, **evaluation.details}
+    (folder / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
+        sheet = csv.writer(stream)
+        sheet.writerow(("case", "patient", "label", "score"))
+        for one in evaluation.scores:
+            for label, score in one.scores.items():
+                value = "" if score is None else f"{score:.4f}"
+                sheet.writerow((one.case, one.patient, label, value))
+
+
+def _row(file: Path, predictor: Predictor, prediction: Prediction) -> list[object]:
+    """Score, then per label the probability of the class, or the pixels of the mask."""
+    if prediction.labels_HW is not None:
+        labels_HW = prediction.labels_HW
+        values: list[object] = [
+            int((labels_HW == one.index).sum()) for one in predictor.scheme.labels
+        ]
+    else:
+        probabilities = prediction.probabilities or {}
+        values = [f"{probabilities.get(name, 0.0):.4f}" for name in predictor.scheme.names]
+    return [str(file), predictor.version, f"{prediction.score:.4f}", *values]

@@ -1,0 +1,272 @@
+"""The verbs about the stack: `up`, `down`, `status`, `logs`, `nas`, `doctor`, `setup`.
+
+Each verb imports what it needs when it runs, so that `labloop --help` and `status` stay instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stack import console
+from stack.environments import ROOT
+from stack.home import SUPERVISOR, Home
+
+if TYPE_CHECKING:
+    from stack.bootstrap import Wishes
+    from stack.state import ServiceStatus
+    from stack.status import TaskStatus
+
+COMPOSE_FILE = ROOT / "compose.yaml"
+READY_S = 600.0  # Label Studio's first start takes 130 s on two busy cores
+STATE_COLORS = {"healthy": "green", "unhealthy": "red", "failing": "red", "stopped": "grey"}
+GRADE_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this module's verbs to the command line."""
+    _add_up(verbs)
+    verbs.add_parser("down", help="stop the stack and everything it started").set_defaults(act=down)
+    status = verbs.add_parser("status", help="services and tasks; exit code 0 when all is healthy")
+    status.add_argument("--json", action="store_true", help="for scripts")
+    status.set_defaults(act=show_status)
+    logs = verbs.add_parser("logs", help="what the services wrote")
+    logs.add_argument("service", nargs="?", help="default: all of them")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+    logs.add_argument("-n", "--lines", type=int, default=50, help="how many (default: 50)")
+    logs.set_defaults(act=show_logs)
+    nas = verbs.add_parser("nas", help="the share: init")
+    actions = nas.add_subparsers(dest="action", required=True, metavar="ACTION")
+    init = actions.add_parser("init", help="make a folder a share of Labloop")
+    init.add_argument("folder", type=Path)
+    init.set_defaults(act=init_share)
+    doctor = verbs.add_parser("doctor", help="is this machine fit to run the stack?")
+    doctor.set_defaults(act=examine)
+    setup = verbs.add_parser("setup", help="make or repair the Python environments")
+    setup.add_argument("--force", action="store_true", help="remake them from nothing")
+    setup.add_argument("--with", dest="extra", action="append", default=[], metavar="ENV")
+    setup.set_defaults(act=set_up)
+
+
+def _add_up(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    up = verbs.add_parser("up", help="start the stack and keep it running")
+    up.add_argument(
+        "--local", action="store_true", required=True, help="as child processes, without Docker"
+    )
+    up.add_argument("-d", "--detach", action="store_true", help="go on in the background")
+    up.add_argument(
+        "--port",
+        type=_port,
+        action="append",
+        default=[],
+        metavar="SERVICE=N",
+        help="listen there (default: a free port, chosen once and remembered)",
+    )
+    up.add_argument(
+        "--nas", type=Path, metavar="DIR", help="an existing share (default: a folder in the home)"
+    )
+    up.add_argument(
+        "--env-file", type=Path, metavar="FILE", help="settings (default: .env, if there is one)"
+    )
+    up.add_argument("--compose", type=Path, default=COMPOSE_FILE, help=argparse.SUPPRESS)
+    up.set_defaults(act=bring_up)
+
+
+def _port(text: str) -> tuple[str, int]:
+    service, _, number = text.partition("=")
+    if not number.isdecimal() or not 1 <= int(number) <= 65535:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected SERVICE=N with N up to 65535")
+    return service, int(number)
+
+
+# --- up and down ------------------------------------------------------------------------------
+
+
+def bring_up(args: argparse.Namespace, home: Home) -> int:
+    from stack.bootstrap import Wishes
+
+    wishes = Wishes(args.compose, args.env_file, args.nas, dict(args.port))
+    return _up_detached(home, wishes) if args.detach else _up_here(home, wishes)
+
+
+def _up_here(home: Home, wishes: Wishes) -> int:
+    from stack.bootstrap import prepare
+    from stack.errors import AlreadyRunningError
+    from stack.runners.local import Supervisor, is_supervised
+    from stack.runtime.log import start_logging
+    from stack.settings import inherited_environment
+
+    if is_supervised(home):
+        raise AlreadyRunningError(f"the stack of {home.root} is running")
+    launches = prepare(home, wishes)
+    start_logging()
+    has_greeted = False
+
+    def greet(services: Sequence[ServiceStatus]) -> None:
+        nonlocal has_greeted
+        if not has_greeted and all(service.state == "healthy" for service in services):
+            has_greeted = True
+            _welcome(home, services)
+            console.say("Ctrl-C stops everything.")
+
+    Supervisor(home, launches, inherited_environment(), greet).run()
+    return 0
+
+
+def _up_detached(home: Home, wishes: Wishes) -> int:
+    from stack.control import start_detached, wait_until_healthy
+    from stack.errors import NotReadyError
+    from stack.runners.local import is_supervised
+
+    if is_supervised(home):
+        console.say("the stack is running already; new options count after `labloop down`")
+    start_detached(home, wishes)
+    progress = console.Progress("the stack starts", "15 s, the very first time 1-3 minutes")
+
+    def look(services: Sequence[ServiceStatus]) -> None:
+        left = [f"{one.name} {one.state}" for one in services if one.state != "healthy"]
+        progress.tell(", ".join(left))
+
+    try:
+        status = wait_until_healthy(home, READY_S, look)
+    except NotReadyError:
+        progress.finish("not everything is healthy")
+        raise
+    progress.finish("all services are healthy")
+    _welcome(home, status.services)
+    return 0
+
+
+def _welcome(home: Home, services: Sequence[ServiceStatus]) -> None:
+    from stack.credentials import ADMIN_PASSWORD
+
+    console.say()
+    for service in services:
+        if service.url:
+            console.say(f"  {service.name:<14} {service.url}")
+        if service.login:
+            secret = home.secret(ADMIN_PASSWORD)
+            console.say(f"  {'':<14} log in as {service.login}, password in {secret}")
+    console.say(f"  {'drop images in':<14} {home.nas.dataset}/TaskNNN_what/rawdata/")
+    console.say()
+
+
+def down(args: argparse.Namespace, home: Home) -> int:
+    from stack.control import stop
+
+    begun = time.monotonic()
+
+    def look(services: Sequence[ServiceStatus]) -> None:
+        left = [one.name for one in services if one.state != "stopped"]
+        console.say(f"  {', '.join(left)} to stop" if left else "  all services stopped")
+
+    was_running = stop(home, look)
+    took_s = time.monotonic() - begun
+    console.say(f"the stack is down ({took_s:.0f} s)" if was_running else "nothing was running")
+    return 0
+
+
+# --- looking ----------------------------------------------------------------------------------
+
+
+def show_status(args: argparse.Namespace, home: Home) -> int:
+    from stack.credentials import ADMIN_PASSWORD
+    from stack.status import overview
+
+    found = overview(home, COMPOSE_FILE)
+    if args.json:
+        import json
+        from dataclasses import asdict
+
+        console.say(json.dumps({"healthy": found.is_healthy} | asdict(found), indent=2))
+        return 0 if found.is_healthy else 1
+    console.say(f"{'running' if found.running else 'not running'}: {found.home}")
+    for service in found.services:
+        if service.login:
+            console.say(f"log in as {service.login}, password in {home.secret(ADMIN_PASSWORD)}")
+    if found.note:
+        console.warn(found.note)
+    console.say()
+    rows = [
+        (one.name, one.state, str(one.pid or "-"), one.url or "-", one.reason)
+        for one in found.services
+    ]
+    console.table(("SERVICE", "STATE", "PID", "URL", "REASON"), rows, STATE_COLORS)
+    for one in found.services:
+        if one.state == "failing" and one.last_lines:
+            console.say(f"\nlast lines of {one.name} (`labloop logs {one.name}` shows more):")
+            console.say("\n".join(f"  {line}" for line in one.last_lines))
+    if found.tasks:
+        console.say()
+        console.table(
+            ("TASK", "CHAMPION", "RUN", "LABELS"), [_task_row(one) for one in found.tasks]
+        )
+    return 0 if found.is_healthy else 1
+
+
+def _task_row(task: TaskStatus) -> tuple[str, ...]:
+    counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in task.labels.items() if n)
+    words = task.trouble or ": ".join(filter(None, (counts, task.message))) or "-"
+    run = f"{task.run} {task.run_state}" if task.run else "-"
+    return task.name, task.champion or "none yet", run, words
+
+
+def show_logs(args: argparse.Namespace, home: Home) -> int:
+    from stack.errors import UnknownServiceError
+    from stack.logs import follow, last_lines
+
+    logs = {path.stem: path for path in sorted(home.logs.glob("*.log"))}
+    if args.service is not None:
+        if args.service not in logs:
+            raise UnknownServiceError(args.service, logs or [SUPERVISOR])
+        logs = {args.service: logs[args.service]}
+    width = max((len(name) for name in logs), default=0)
+
+    def show(name: str, line: str) -> None:
+        console.say(
+            line if args.service else f"{console.paint(name.ljust(width), 'blue')} | {line}"
+        )
+
+    for name, path in logs.items():
+        for line in last_lines(path, args.lines):
+            show(name, line)
+    if args.follow:
+        for name, line in follow(logs, lambda: False):
+            show(name, line)
+    return 0
+
+
+# --- the machine ------------------------------------------------------------------------------
+
+
+def init_share(args: argparse.Namespace, home: Home) -> int:
+    from stack.bootstrap import init_nas
+
+    nas = init_nas(args.folder.expanduser().absolute())
+    console.say(f"{nas.root} is a share of Labloop; use it with `labloop up --nas {nas.root}`")
+    return 0
+
+
+def examine(args: argparse.Namespace, home: Home) -> int:
+    from stack.doctor import examine_machine
+
+    findings = examine_machine(home)
+    console.table(
+        ("", "CHECK", "FOUND", "ADVICE"),
+        [(one.grade, one.what, one.found, one.advice) for one in findings],
+        GRADE_COLORS,
+    )
+    return 1 if any(one.grade == "fail" for one in findings) else 0
+
+
+def set_up(args: argparse.Namespace, home: Home) -> int:
+    # With the interpreter that .venv was made of: the setup may remake .venv under our feet.
+    python = Path(sys.executable).resolve()
+    options = ["--force"] * args.force + [f"--with={name}" for name in args.extra]
+    command = [str(python), "-m", "stack.setup_env", *options]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode

@@ -1,0 +1,181 @@
+"""The command line: exit codes, messages, and that it answers at once."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.cli import build_parser, main
+from stack.control import stop
+from stack.home import Home
+from stack.processes import marked
+from tests.stack.fake_stack import beat, service, web, write_stack
+
+# What takes long to import; a verb that needs one of these imports it when it runs.
+HEAVY = ("torch", "monai", "openvino", "scipy", "numpy", "httpx", "matplotlib", "starlette")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    home = Home(tmp_path / "home")
+    yield home
+    stop(home)
+
+
+def labloop(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stack.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("status", "--home", "{home}"), ("up", "--help")])
+def test_heavy_modules_are_not_imported_to_answer(home: Home, words: tuple[str, ...]) -> None:
+    arguments = [word.replace("{home}", str(home.root)) for word in words]
+    code = (
+        "import sys\nfrom stack.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
+        f"sys.stderr.write(' '.join(sorted(set({HEAVY!r}) & set(sys.modules))))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert answer.stderr == "" and answer.stdout
+
+
+def test_home_and_debug_are_taken_before_and_after_the_verb() -> None:
+    parser = build_parser()
+    for words in (
+        ["--home", "h", "status"],
+        ["status", "--home", "h"],
+        ["nas", "init", "f", "--home", "h"],
+    ):
+        assert parser.parse_args(words).home == Path("h")
+    assert parser.parse_args(["--home", "a", "status", "--home", "b"]).home == Path("b")
+    assert parser.parse_args(["--debug", "down"]).debug
+
+
+def test_every_verb_names_the_function_that_acts() -> None:
+    parser = build_parser()
+    for words in (["down"], ["logs"], ["doctor"], ["setup"], ["up", "--local"], ["task", "list"]):
+        assert callable(parser.parse_args(words).act)
+
+
+@pytest.mark.parametrize(
+    "words", [["up"], ["no-such-verb"], ["up", "--local", "--port", "a=x"], ["logs", "-n", "many"]]
+)
+def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+
+
+def test_status_of_a_stack_that_never_ran(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--home", str(home.root)]) == 1
+    words = capsys.readouterr().out
+    assert "not running" in words and "label-studio" in words
+    assert main(["status", "--json", "--home", str(home.root)]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["healthy"] is False and record["services"][0]["state"] == "stopped"
+    assert not home.root.exists()  # looking makes nothing
+
+
+def test_down_without_a_stack_is_no_failure(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down", "--home", str(home.root)]) == 0
+    assert "nothing was running" in capsys.readouterr().out
+
+
+def test_an_error_has_a_message_a_hint_and_no_traceback(home: Home, tmp_path: Path) -> None:
+    compose = write_stack(tmp_path / "stack", shop=web())
+    answer = labloop("up", "--local", "-d", "--home", home.root, "--compose", compose, "--nas", "/")
+    assert answer.returncode == 3  # refused by a check
+    assert "error: / has no marker file" in answer.stderr
+    assert "hint:  Mount it, or make it one with `labloop nas init /`." in answer.stderr
+    assert "Traceback" not in answer.stderr + answer.stdout
+    debug = labloop("--debug", *answer.args[3:])
+    assert "Traceback" in debug.stderr and "RefusedError" in debug.stderr
+
+
+def test_a_fault_of_ours_is_told_as_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fall_over(*_: object) -> None:
+        raise KeyError("oops")
+
+    monkeypatch.setattr("stack.status.overview", fall_over)
+    assert main(["status", "--home", str(home.root)]) == 1
+    assert "KeyError: 'oops'" in capsys.readouterr().err
+
+
+def test_up_in_the_background_status_logs_and_down(home: Home, tmp_path: Path) -> None:
+    compose = write_stack(tmp_path / "stack", shop=web(login="me@lab"), till=beat())
+    up = ("up", "--local", "--home", home.root, "--compose", compose)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    started = labloop(*up, "-d", "--port", f"shop={port}")
+    assert started.returncode == 0, started.stderr
+    assert f"http://127.0.0.1:{port}/" in started.stdout and "me@lab" in started.stdout
+    password = home.secret("admin-password").read_text().strip()
+    assert password not in started.stdout + started.stderr
+
+    begun = time.monotonic()
+    status = labloop("status", "--home", home.root)
+    assert time.monotonic() - begun < 5.0  # 0.15 s when nobody else needs the cores
+    assert status.returncode == 0 and "healthy" in status.stdout
+    again = labloop(*up)
+    assert again.returncode == 1 and "is running" in again.stderr
+
+    assert "web says hello" in labloop("logs", "shop", "--home", home.root).stdout
+    assert "shop       | web says hello" in labloop("logs", "--home", home.root).stdout
+    unknown = labloop("logs", "nobody", "--home", home.root)
+    assert unknown.returncode == 2 and "expected one of shop, supervisor, till" in unknown.stderr
+
+    ended = labloop("down", "--home", home.root)
+    assert ended.returncode == 0 and "the stack is down" in ended.stdout
+    assert marked(home.root) == []
+
+
+def test_up_reports_the_service_that_cannot_start(home: Home, tmp_path: Path) -> None:
+    compose = write_stack(tmp_path / "stack", shop=service("crash", "2"))
+    answer = labloop("up", "--local", "-d", "--home", home.root, "--compose", compose)
+    assert answer.returncode == 1
+    assert "shop failing (ended with exit code 2" in answer.stderr
+    status = labloop("status", "--home", home.root)
+    assert "last lines of shop" in status.stdout and "the disk is on fire" in status.stdout
+
+
+def test_a_ctrl_c_stops_a_stack_in_the_foreground(home: Home, tmp_path: Path) -> None:
+    compose = write_stack(tmp_path / "stack", shop=beat())
+    command = [sys.executable, "-m", "stack.cli", "up", "--local", "--home", str(home.root)]
+    with subprocess.Popen(
+        [*command, "--compose", str(compose)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while "Ctrl-C" not in process.stdout.readline():
+            assert process.poll() is None
+        os.kill(process.pid, 2)
+        assert process.wait(timeout=20) == 0
+    assert marked(home.root) == []
+
+
+def test_logs_into_a_closed_pipe_end_quietly(home: Home) -> None:
+    home.logs.mkdir(parents=True)
+    home.log("shop").write_text("line\n" * 20_000)
+    command = f"{sys.executable} -m stack.cli logs shop -n 20000 --home {home.root} | head -n 1"
+    answer = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert (answer.stdout, answer.stderr) == ("line\n", "")
+
+
+def test_a_folder_becomes_a_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nas", "init", str(tmp_path / "share")]) == 0
+    assert (tmp_path / "share" / ".labloop").is_file()
+    assert "labloop up --nas" in capsys.readouterr().out

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+
+from imaging.task import load_task
+from stack.bootstrap import init_nas
+from stack.cli import main
+from stack.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    init_nas(home.nas_folder)
+    return home
+
+
+def labloop(home: Home, *arguments: str) -> int:
+    return main([*arguments, "--home", str(home.root)])
+
+
+def new_task(home: Home, name: str = "Task001_kidney") -> Path:
+    labels = ("--labels", "kidney, tumour")
+    assert labloop(home, "task", "new", name, "--kind", "segmentation", *labels) == 0
+    return home.nas.task(name).config
+
+
+def test_a_new_task_can_be_filled_at_once(home: Home) -> None:
+    config = load_task(new_task(home))
+    assert config.scheme.names == ("kidney", "tumour")
+    assert home.nas.task("Task001_kidney").rawdata.is_dir()
+
+
+def test_an_existing_task_is_not_overwritten(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = new_task(home).read_text()
+    arguments = ("task", "new", "Task001_kidney", "--kind", "classification", "--labels", "a")
+    assert labloop(home, *arguments) == 3
+    assert "choose another name" in capsys.readouterr().err
+    assert home.nas.task("Task001_kidney").config.read_text() == before
+
+
+def test_tasks_are_listed_with_where_they_stand(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_task(home)
+    (home.nas.task("Task002_plain").rawdata).mkdir(parents=True)
+    capsys.readouterr()
+    assert labloop(home, "task", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["Task001_kidney", "segmentation", *"0000", "none"]
+    assert "no task.yaml yet" in lines[2]
+
+
+def test_check_names_every_problem_of_a_task(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = new_task(home)
+    assert labloop(home, "task", "check", "Task001_kidney") == 0
+    assert "segmentation_2d" in capsys.readouterr().out
+    path.write_text("kind: guess\nlabels: []\n")
+    assert labloop(home, "task", "check", "Task001_kidney") == 1
+    found = capsys.readouterr().err
+    assert "kind is 'guess'" in found and "found 0 labels" in found
+
+
+def test_check_finds_a_recipe_that_cannot_be(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = new_task(home)
+    path.write_text(path.read_text().replace("budget_s: 600.0", "budget_s: 600.0\n  batch: -1"))
+    assert labloop(home, "task", "check", "Task001_kidney") == 1
+    assert "batch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("task", "show", "Task009_absent"),
+        ("models", "Task009_absent"),
+        ("rollback", "Task009_absent"),
+        ("train", "Task009_absent", "--now"),
+        ("evaluate", "Task009_absent"),
+    ],
+)
+def test_an_unknown_task_is_a_wrong_usage_that_names_the_known(
+    home: Home, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    new_task(home)
+    assert labloop(home, *arguments) == 2
+    assert "Task001_kidney" in capsys.readouterr().err
+
+
+def test_without_a_champion_there_is_nothing_to_predict_with(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_task(home)
+    arguments = ("predict", "Task001_kidney", "a.png", "-o", str(tmp_path / "out"))
+    assert labloop(home, *arguments) == 2
+    assert "has no champion yet" in capsys.readouterr().err
+
+
+def test_training_without_labels_is_refused_with_the_reason(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_task(home)
+    assert labloop(home, "train", "Task001_kidney", "--now") == 1
+    assert capsys.readouterr().err.strip()
+    assert not home.nas.task_runs("Task001_kidney").exists()

@@ -1,0 +1,67 @@
+"""Keeps a task's task.yaml: read when it changed, guessed and written when there is none."""
+
+import logging
+
+from imaging.errors import TaskConfigError
+from imaging.io.casesheet import CaseSheet
+from imaging.layout import TaskFolder
+from imaging.task import TaskConfig, load_task
+from services.ingest.errors import HoldError
+from services.ingest.inferred import infer_task, write_inferred
+from services.ingest.ledger import Stamp
+
+log = logging.getLogger(__name__)
+
+
+class ConfigDesk:
+    """The configuration of one task, as it stands on the NAS."""
+
+    def __init__(self, task: TaskFolder) -> None:
+        self.task = task
+        self.config: TaskConfig | None = None
+        self._stamp: Stamp | None = None
+        self._problem = ""
+
+    def read(self) -> bool:
+        """Read task.yaml if it is not the one read last; whether it was.
+
+        Raises:
+            HoldError: it cannot be used. The last good one is not used either: its labels may be
+                what somebody is just correcting.
+        """
+        try:
+            status = self.task.config.stat()
+        except FileNotFoundError:
+            self.config = self._stamp = None
+            return False
+        stamp = Stamp(status.st_size, status.st_mtime_ns)
+        is_new = stamp != self._stamp
+        if is_new:
+            self._stamp, self._problem = stamp, ""
+            try:
+                self.config = load_task(self.task.config)
+            except TaskConfigError as error:
+                self.config, self._problem = None, "; ".join(error.problems)
+        if self._problem:
+            raise HoldError(f"task.yaml cannot be used: {self._problem}")
+        return is_new
+
+    def infer(self, pictures: list[str], sheet: CaseSheet | None) -> None:
+        """Guess and write task.yaml.
+
+        Args:
+            pictures: every picture file of the task, all of them settled; at least one.
+            sheet: its cases.csv.
+
+        Raises:
+            HoldError: no usable guess; a person must write it.
+        """
+        config, because = infer_task(self.task, pictures, sheet)
+        if write_inferred(self.task, config, because):
+            log.warning(
+                "task %s: task.yaml was guessed (%s, %d labels: %s); please look it over",
+                self.task.name,
+                config.kind,
+                len(config.scheme.labels),
+                because,
+            )

@@ -1,0 +1,76 @@
+"""A cases.csv that comes after its pictures: late labels land, late patients are only reported.
+
+A case keeps the patient it was made with, because snapshots were split by it; so the log says how
+many cases the sheet would group differently.
+"""
+
+import logging
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imaging.dataset.cases import load_case
+from services.ingest.errors import RefusedError
+from services.ingest.ledger import Row
+from services.ingest.reject import BAD_CASE_LIST
+from services.ingest.take import Intake, land_classes, patient_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What a newly read cases.csv means for what is there already."""
+
+    labelled: tuple[str, ...]  # cases whose label landed now
+    regrouped: int  # cases that it gives another patient than they have
+    missing: int  # lines whose file is not there
+
+
+def check_labels(intake: Intake) -> None:
+    """Make sure that the task knows every label in the sheet.
+
+    Raises:
+        RefusedError: it does not; the sheet is at fault, not the pictures it names.
+    """
+    if intake.sheet is None or intake.config.kind != "classification":
+        return
+    known = intake.config.scheme.names
+    unknown = [name for name in intake.sheet.label_names if name not in known]
+    if unknown:
+        raise RefusedError(
+            BAD_CASE_LIST,
+            f"labels {', '.join(unknown[:8])}; the task knows {', '.join(known)}",
+        )
+
+
+def apply_late(intake: Intake, rows: Iterable[Row], waiting: Iterable[str]) -> Late:
+    """Apply a sheet to the pictures that were taken before it came.
+
+    Args:
+        intake: the task, with the sheet.
+        rows: the files that were dealt with.
+        waiting: the paths of files on their way in.
+    """
+    labelled: list[str] = []
+    regrouped = 0
+    there = {_key(path) for path in waiting}
+    for row in rows:
+        there.add(_key(row.path))
+        if row.case is None or row.state != "picture" or intake.sheet is None:
+            continue
+        if intake.sheet.find(row.path) is None:
+            continue
+        regrouped += load_case(intake.task.case(row.case)).patient != patient_of(intake, row.path)
+        try:
+            if land_classes(intake, row.path, row.case):
+                labelled.append(row.case)
+        except RefusedError as refusal:
+            log.warning("case %s: label not taken: %s", row.case, refusal.reason)
+    names = there | {path.rsplit("/", 1)[-1] for path in there}
+    listed = intake.sheet.rows if intake.sheet else {}
+    return Late(tuple(labelled), regrouped, sum(key not in names for key in listed))
+
+
+def _key(path: str) -> str:
+    return unicodedata.normalize("NFC", path)

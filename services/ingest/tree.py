@@ -1,0 +1,93 @@
+"""What the paths below rawdata say: which are pictures, which are masks, which name a class.
+
+Pure functions on paths (`/` between parts, relative to rawdata). Three arrangements are known,
+at any depth:
+
+    <class>/x.jpg                       a folder per class
+    imagesTr/x_0000.png labelsTr/x.png  pairs; also imagesTs, and images/ with masks/ or labels/
+    anything else                       a plain tree of pictures
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from imaging.io.casesheet import CaseSheet
+from imaging.task import Kind
+
+IMAGE_FOLDERS = {"imagestr": "tr", "imagests": "ts", "images": ""}
+MASK_FOLDERS = {"labelstr": "tr", "labelsts": "ts", "labels": "", "masks": ""}
+# Folders that name no class: other people's splits, and a place for what nobody labelled yet.
+NEUTRAL_FOLDERS = frozenset(
+    {*IMAGE_FOLDERS, "train", "training", "val", "validation", "test", "testing",
+     "unlabelled", "unlabeled"}
+)  # fmt: skip
+MAX_CLASS_FOLDERS = 50  # more folders than this are patients or dates, not classes
+CHANNEL_0 = "_0000"  # nnU-Net's suffix of the first, for pictures only, channel
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a path says about its file in a segmentation task."""
+
+    is_mask: bool
+    pair: str | None  # equal for a picture and its mask, but for CHANNEL_0; None = no pairs here
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What a whole tree seems to be."""
+
+    kind: Kind
+    classes: tuple[str, ...]  # classification: the names, sorted
+    masks: tuple[str, ...]  # segmentation: the paths of masks
+    multi_label: bool
+    because: str  # a sentence for people
+
+
+def place_of(path: str) -> Place:
+    """Whether a path is a picture or a mask, and the key that pairs the two."""
+    *folders, name = path.split("/")
+    stem = PurePosixPath(name).stem
+    for at, folder in enumerate(folders):
+        low = folder.lower()
+        family = IMAGE_FOLDERS.get(low, MASK_FOLDERS.get(low))
+        if family is not None:
+            pair = "/".join([*folders[:at], f"<{family}>", *folders[at + 1 :], stem])
+            return Place(is_mask=low in MASK_FOLDERS, pair=pair)
+    return Place(is_mask=False, pair=None)
+
+
+def class_folder(path: str) -> str | None:
+    """The first folder that names a class, or None for a picture nobody labelled."""
+    folders = path.split("/")[:-1]
+    return next((folder for folder in folders if folder.lower() not in NEUTRAL_FOLDERS), None)
+
+
+def arrangement(paths: Sequence[str], sheet: CaseSheet | None) -> Arrangement:
+    """What a task is, by the paths of the picture files in its rawdata and its cases.csv."""
+    masks = tuple(path for path in paths if place_of(path).is_mask)
+    if masks and len(masks) < len(paths):
+        because = f"{len(masks)} masks lie beside {len(paths) - len(masks)} pictures"
+        return Arrangement("segmentation", (), masks, False, because)
+    if sheet is not None and sheet.label_names:
+        names = sheet.label_names
+        because = f"cases.csv labels pictures with {len(names)} names"
+        return Arrangement("classification", names, (), sheet.is_multi_label, because)
+    classes = _class_folders(paths)
+    if classes:
+        because = f"pictures lie in {len(classes)} folders, one for each class"
+        return Arrangement("classification", classes, (), False, because)
+    because = "pictures came without labels; outlining one structure was assumed"
+    return Arrangement("segmentation", (), (), False, because)
+
+
+def _class_folders(paths: Iterable[str]) -> tuple[str, ...]:
+    """The class names, if every folder is one: two or more, none inside another."""
+    names: set[str] = set()
+    for path in paths:
+        folders = [part for part in path.split("/")[:-1] if part.lower() not in NEUTRAL_FOLDERS]
+        if len(folders) > 1:
+            return ()
+        names.update(folders)
+    return tuple(sorted(names)) if 2 <= len(names) <= MAX_CLASS_FOLDERS else ()

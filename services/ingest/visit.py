@@ -1,0 +1,369 @@
+"""One visit to one task: look, let settle, take or refuse, tell Label Studio.
+
+A visit may be cut off anywhere and repeated; whatever was done is met again as done.
+"""
+
+import errno
+import logging
+import math
+import sqlite3
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from imaging.errors import GridMismatchError, PictureError, RecordError
+from imaging.io.casesheet import SHEET_NAME
+from imaging.io.picture import PictureLimits, decode_picture
+from imaging.layout import Nas, TaskFolder
+from imaging.task import TaskConfig
+from services.ingest.config import ConfigDesk
+from services.ingest.errors import DiskFullError, HoldError, RefusedError
+from services.ingest.inferred import picture_files
+from services.ingest.late import apply_late, check_labels
+from services.ingest.ledger import Ledger, Row, Stamp, State
+from services.ingest.pairs import Pairs
+from services.ingest.reject import reject
+from services.ingest.settle import Settling
+from services.ingest.sheet import SheetDesk
+from services.ingest.sync import TaskSync
+from services.ingest.take import Intake, land_classes, land_mask, read_inside, take_picture
+from services.ingest.tempo import Tempo
+from services.ingest.tree import CHANNEL_0, place_of
+from services.ingest.watch import TaskWatch
+from stack.runtime.label_studio import (
+    LabelStudio,
+    LabelStudioDownError,
+    LabelStudioError,
+    ProjectRef,
+)
+
+log = logging.getLogger(__name__)
+
+# What a stalled copy may look like; such files get `bad_wait_s` before they are refused.
+DOUBTFUL = frozenset({"empty", "not-an-image", "truncated", "broken", "permission-denied"})
+READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+LABEL_STUDIO_RETRY_S = 60.0  # after it refused a call, as against being away
+AT_ONCE = 200  # pictures in a visit: a large drop must not keep other tasks waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every visit works with; the same for all tasks."""
+
+    nas: Nas
+    ledger: Ledger
+    client: LabelStudio
+    ensure: Callable[[TaskFolder, TaskConfig], ProjectRef]
+    pseudonym_key: str
+    limits: PictureLimits
+    tempo: Tempo
+    clock: Callable[[], float]  # monotonic seconds
+    beat: Callable[[], None]  # says that the loop is alive
+    is_stopping: Callable[[], bool]
+
+
+class Visitor:
+    """What ingest remembers of one task between visits."""
+
+    def __init__(self, task: TaskFolder, tools: Tools) -> None:
+        self.task, self.tools = task, tools
+        tempo = tools.tempo
+        self.watch = TaskWatch(task, tools.ledger, tempo)
+        self.desk = self.watch.desk
+        self.config = ConfigDesk(task)
+        self.sheet = SheetDesk(task, tempo.quiet_s, tempo.bad_wait_s)
+        self.sync = TaskSync(tools.client, task, tools.clock, tempo.quiet_s)
+        self.troubles: list[str] = []
+        self.has_more = False  # there is work that needs no further waiting
+        self._applied: Stamp | None = None  # the cases.csv that is known to have been applied
+        self._project: ProjectRef | None = None
+        self._push_again_s = -math.inf
+        self._push_trouble = ""
+        self._mend_again_s = -math.inf
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing waits here but files that cannot be moved away."""
+        if self.sheet.is_unread:
+            return False
+        is_idle = all(item.again_s == math.inf for item in self.desk.items.values())
+        return is_idle and (self.config.config is None or self.sync.is_settled)
+
+    def visit(self) -> None:
+        """Do what can be done now. `troubles` then says what cannot, and why.
+
+        Raises:
+            NasGoneError: the marker has gone; nothing was concluded.
+            DiskFullError: no space is left; nothing was half-written.
+        """
+        self.troubles, self.has_more = [], False
+        with _full_disks_told_apart():
+            try:
+                self.watch.look(self.tools.clock())
+                self._refuse_strange()
+                intake = self._intake()
+                if intake is not None:
+                    self._take_all(intake)
+            except HoldError as hold:
+                self._complain(str(hold))
+            self._push()
+
+    # --- task.yaml and cases.csv --------------------------------------------------------------
+
+    def _intake(self) -> Intake | None:
+        """What taking files needs; None while task.yaml or cases.csv have to be waited for."""
+        now_s = self.tools.clock()
+        self._read_config()
+        if self.sheet.is_moving(now_s):
+            return None
+        try:
+            self.sheet.read(now_s)
+            if self.config.config is None:
+                self._infer_config(now_s)
+            if self.config.config is None:
+                return None
+            key, limits = self.tools.pseudonym_key, self.tools.limits
+            intake = Intake(self.task, self.config.config, self.sheet.sheet, key, limits)
+            self._apply_sheet(intake)
+            return intake
+        except RefusedError as refusal:
+            self._refuse_sheet(refusal)
+            raise HoldError("cases.csv was refused; new pictures wait") from refusal
+
+    def _read_config(self) -> None:
+        if self.config.read():
+            self._project = None  # its labels may have changed
+
+    def _infer_config(self, now_s: float) -> None:
+        """Write task.yaml once all that is there has settled and holds a picture."""
+        if not self.desk.items or self.desk.still_moving(now_s):
+            return
+        paths = [p for p, item in self.desk.items.items() if not item.found.trouble]
+        pictures = picture_files(self.task, sorted(paths))
+        others = set(paths) - set(pictures)
+        for item in self.desk.quiet(now_s):
+            if item.found.path in others:
+                self._try(item, self._decode_only)
+        if pictures:
+            self.config.infer(pictures, self.sheet.sheet)
+            self._read_config()
+
+    def _decode_only(self, item: Settling) -> None:
+        """Refuse what is no picture, while it is not known what the task is."""
+        limits = self.tools.limits
+        decode_picture(read_inside(self.task, item.found.path, limits), limits)
+
+    def _apply_sheet(self, intake: Intake) -> None:
+        stamp = self.sheet.stamp
+        if stamp is None or stamp == self._applied:
+            return
+        check_labels(intake)
+        name, ledger = self.task.name, self.tools.ledger
+        before = ledger.find(name, SHEET_NAME)
+        if before is None or before.stamp != stamp:
+            late = apply_late(intake, ledger.rows(name), self.desk.items)
+            for case in late.labelled:
+                self.sync.add(case, labelled=True)
+            if late.missing:
+                log.warning("task %s: cases.csv names %d absent files", name, late.missing)
+            if late.regrouped:
+                text = "task %s: cases.csv gives %d cases another patient than they keep"
+                log.warning(text, name, late.regrouped)
+            ledger.record(name, [Row(SHEET_NAME, stamp, "sheet")])
+        self._applied = stamp
+
+    def _refuse_sheet(self, refusal: RefusedError) -> None:
+        try:
+            where = reject(self.task, self.sheet.path, SHEET_NAME, refusal)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            where = None
+            self.sheet.give_up()
+        log.warning("task %s: cases.csv was refused: rejected/%s", self.task.name, where)
+
+    # --- files --------------------------------------------------------------------------------
+
+    def _refuse_strange(self) -> None:
+        """Links, pipes and unreadable names, whatever the task is."""
+        for item in self.desk.quiet(self.tools.clock()):
+            if item.found.trouble:
+                self._refuse(item, RefusedError(item.found.trouble, item.found.note))
+
+    def _take_all(self, intake: Intake) -> None:
+        quiet = [i for i in self.desk.quiet(self.tools.clock()) if not i.found.trouble]
+        take_picture = partial(self._take_picture, intake)
+        if intake.config.kind == "classification":
+            self.has_more = len(quiet) > AT_ONCE
+            for item in quiet[:AT_ONCE]:
+                self._try(item, take_picture)
+            return
+        pairs = Pairs(self.desk.items.values(), quiet)
+        take_mask = partial(self._take_mask, intake, pairs)
+        self.has_more = len(pairs.pictures) > AT_ONCE
+        for item in pairs.pictures[:AT_ONCE]:
+            self._try(item, take_picture)
+            for mask in pairs.masks_of(item):
+                self._try(mask, take_mask)
+        for mask in [] if self.has_more else pairs.masks_left():
+            self._try(mask, take_mask)
+
+    def _take_picture(self, intake: Intake, item: Settling) -> Row:
+        path = item.found.path
+        record = take_picture(intake, path)
+        landed = land_classes(intake, path, record.case)
+        self.sync.add(record.case, labelled=landed)
+        return Row(path, item.found.stamp, "picture", record.case, place_of(path).pair)
+
+    def _take_mask(self, intake: Intake, pairs: Pairs, item: Settling) -> Row | None:
+        """The row of a mask that was dealt with; None while its picture may still come."""
+        path, pair = item.found.path, place_of(item.found.path).pair or ""
+        if pairs.has_rivals(pair) or self._partners(pair, "mask", but=path):
+            raise RefusedError("mask-ambiguous", "one of several masks for one picture")
+        pictures = self._partners(pair, "picture") or self._partners(pair + CHANNEL_0, "picture")
+        if not pictures:
+            waited = self.tools.clock() >= item.since_s + self.tools.tempo.orphan_wait_s
+            if pairs.expects_picture(pair) or not waited:
+                return None
+            raise RefusedError("mask-without-picture", "a mask without a picture")
+        if len(pictures) > 1:
+            raise RefusedError("mask-ambiguous", "a mask that fits several pictures")
+        case = pictures[0].case or ""
+        landed = land_mask(intake, path, pictures[0].path, case)
+        self.sync.add(case, labelled=landed)
+        if not landed and self.tools.ledger.find(self.task.name, path) is not None:
+            log.warning("case %s: its mask changed; correct the label in Label Studio", case)
+        return Row(path, item.found.stamp, "mask", case, pair)
+
+    def _partners(self, pair: str, state: State, but: str = "") -> list[Row]:
+        """Files of one pair that were dealt with and are still there."""
+        rows = self.tools.ledger.partners(self.task.name, pair, state)
+        return [row for row in rows if row.path != but and (self.task.rawdata / row.path).exists()]
+
+    def _try(self, item: Settling, take: Callable[[Settling], Row | None]) -> None:
+        """Take one file in, refuse it, or leave it for later."""
+        if self.tools.is_stopping():
+            return
+        self.tools.nas.require_marker()
+        self.tools.beat()
+        try:
+            row = take(item)
+        except (PictureError, GridMismatchError, RefusedError) as error:
+            self._refuse(item, _refusal(error))
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            if error.errno in READ_ONLY:
+                raise HoldError("ingest may not write into the task's folder") from error
+            self._postpone(item, self.tools.tempo.retry_s)
+            log.warning("task %s: a file could not be taken: %s", self.task.name, error.strerror)
+        except Exception as error:
+            # The outermost level for one file: set it aside until it changes, and go on.
+            self._postpone(item, math.inf)
+            log.error("task %s: a file was set aside: %s", self.task.name, place_in_code(error))
+        else:
+            if row is None:
+                self._postpone(item, self.tools.tempo.quiet_s)
+                return
+            self.tools.ledger.record(self.task.name, [row])
+            self.desk.done(item.found.path)
+
+    def _postpone(self, item: Settling, wait_s: float) -> None:
+        self.desk.postpone(item, self.tools.clock() + wait_s)
+
+    def _refuse(self, item: Settling, refusal: RefusedError) -> None:
+        patient_until_s = item.since_s + self.tools.tempo.bad_wait_s
+        if refusal.reason in DOUBTFUL and self.tools.clock() < patient_until_s:
+            self.desk.postpone(item, patient_until_s)
+            return
+        self.tools.nas.require_marker()
+        found = item.found
+        try:
+            where = reject(self.task, self.task.rawdata / found.path, found.path, refusal)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            where = "… (the file cannot be moved and stays)"
+            self._leave(item)
+        else:
+            self.desk.done(found.path)
+        if where:
+            log.warning("task %s: %s: rejected/%s", self.task.name, refusal.reason, where)
+
+    def _leave(self, item: Settling) -> None:
+        """Remember a refused file that stays where it is, so that it is refused once."""
+        found = item.found
+        if found.trouble == "bad-name":  # the ledger holds text
+            self._postpone(item, math.inf)
+            return
+        self.tools.ledger.record(self.task.name, [Row(found.path, found.stamp, "stuck")])
+        self.desk.done(found.path)
+
+    # --- Label Studio -------------------------------------------------------------------------
+
+    def _push(self) -> None:
+        """Bring to Label Studio what it lacks; while it is away, cases are made all the same."""
+        config, now_s = self.config.config, self.tools.clock()
+        if config is not None and now_s >= self._push_again_s:
+            self._push_trouble = ""
+            try:
+                if self._project is None or self._has_to_mend(now_s):
+                    self._project = self.tools.ensure(self.task, config)
+                self.sync.push(self._project, self.tools.beat)
+            except LabelStudioDownError:
+                self._push_later("Label Studio cannot be reached", self.tools.tempo.quiet_s)
+            except (LabelStudioError, RecordError) as error:
+                self._push_later(str(error)[:300], LABEL_STUDIO_RETRY_S)
+            else:
+                if self._project.missing:
+                    self._push_trouble = "; ".join(self._project.missing)[:300]
+        if self._push_trouble:
+            self._complain(self._push_trouble)
+
+    def _has_to_mend(self, now_s: float) -> bool:
+        """Whether it is time to try again what could not be set up in the project."""
+        if self._project is None or not self._project.missing or now_s < self._mend_again_s:
+            return False
+        self._mend_again_s = now_s + self.tools.tempo.retry_s
+        return True
+
+    def _push_later(self, trouble: str, wait_s: float) -> None:
+        self._push_trouble = f"{trouble}; tasks follow later"
+        self._project, self._push_again_s = None, self.tools.clock() + wait_s
+
+    def _complain(self, text: str) -> None:
+        trouble = f"{self.task.name}: {text}"
+        if trouble not in self.troubles:
+            self.troubles.append(trouble)
+
+
+def _refusal(error: PictureError | GridMismatchError | RefusedError) -> RefusedError:
+    if isinstance(error, RefusedError):
+        return error
+    reason = error.reason if isinstance(error, PictureError) else "mask-size"
+    return RefusedError(reason, str(error))
+
+
+@contextmanager
+def _full_disks_told_apart() -> Iterator[None]:
+    """No space left, on the NAS or under the ledger, is a pause and no failure."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFullError("no space is left on the NAS") from error
+    except sqlite3.OperationalError as error:
+        if "full" not in str(error):
+            raise
+        raise DiskFullError("no space is left in the state folder") from error
+
+
+def place_in_code(error: BaseException) -> str:
+    """`ValueError at take.py:88`: enough to look for; the message could name a patient."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else "?"
+    return f"{type(error).__name__} at {where}"

@@ -1,0 +1,123 @@
+"""Label Studio's own code, called from inside its process: set-up, migrations, the admin.
+
+The only module that imports it, and only within functions: importing it takes seconds, and works
+once its environment is set.
+"""
+
+# Label Studio and gunicorn live in an environment of their own, which mypy does not see.
+# mypy: disable-error-code="import-not-found, import-untyped"
+
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from services.label_studio.settings import label_studio_environment
+
+# One writer at a time, readers never wait for it (WAL), and a commit is on disk before the
+# annotator reads "submitted" (synchronous=FULL).
+PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+BUSY_TIMEOUT_S = 60.0  # wait for the other writer instead of answering "database is locked"
+
+log = logging.getLogger(__name__)
+
+
+def set_up(data_dir: Path, nas_root: Path, secret_key: str, pragmas: str = PRAGMAS) -> None:
+    """Load Label Studio with its database in `data_dir`. Once per process."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]  # webhooks and ML calls stay on this box
+    os.environ.update(label_studio_environment(data_dir, nas_root, secret_key))
+    spec = importlib.util.find_spec("label_studio")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("label_studio is not installed in this environment")
+    sys.path.insert(0, spec.submodule_search_locations[0])
+
+    import django
+    from django.conf import settings
+
+    settings.DATABASES["default"]["OPTIONS"] = {
+        "timeout": BUSY_TIMEOUT_S,
+        # A transaction that reads first and writes later cannot wait for another writer, SQLite
+        # answers "locked" at once. One that announces itself as a writer can.
+        "transaction_mode": "IMMEDIATE",
+        "init_command": pragmas,
+    }
+    # Cookies know hosts, not ports: two homes on one machine would log each other's users out.
+    settings.SESSION_COOKIE_NAME = f"labloop-{sha256(secret_key.encode()).hexdigest()[:12]}"
+    settings.LOGGING_CONFIG = None  # the process has its own log format and levels
+    warnings.filterwarnings("ignore", "Accessing the database during app", RuntimeWarning)
+    django.setup()
+
+
+def migrate() -> None:
+    """Bring the database to the installed version. Stopped half way, it goes on from there."""
+    from django.core.management import call_command
+    from django.db import connections
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connections["default"])
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        log.info("database migrations started")
+        call_command("migrate", verbosity=0, interactive=False)
+        log.info("database migrations finished")
+    connections.close_all()
+
+
+def ensure_admin(username: str, password: str, token: str) -> None:
+    """The admin, the organisation and the services' token, whatever of them is missing.
+
+    The password is set for a new admin only: one changed in the browser stays.
+    """
+    from django.db import connections, transaction
+    from organizations.models import Organization
+    from rest_framework.authtoken.models import Token
+    from users.models import User
+
+    with transaction.atomic():
+        user = User.objects.filter(email__iexact=username).first()
+        if user is None:
+            user = User.objects.create_superuser(username, password)
+            log.info("admin %s was created", user.pk)
+        organization = Organization.objects.order_by("pk").first()
+        if organization is None:
+            organization = Organization.create_organization(created_by=user, title="Labloop")
+        if not organization.has_user(user):
+            organization.add_user(user)
+        if user.active_organization_id != organization.pk:
+            user.active_organization = organization
+            user.save(update_fields=["active_organization"])
+        if not organization.jwt.legacy_api_tokens_enabled:
+            organization.jwt.legacy_api_tokens_enabled = True
+            organization.jwt.save()
+        if not Token.objects.filter(user=user, key=token).exists():
+            Token.objects.filter(user=user).delete()
+            Token.objects.create(user=user, key=token)
+    connections.close_all()
+
+
+def application() -> Callable[..., Any]:
+    """The WSGI application, with its lazy parts loaded, ready to be forked into workers."""
+    from django.core.wsgi import get_wsgi_application
+    from django.urls import get_resolver
+
+    _hand_out_each_task_once()
+    loaded: Callable[..., Any] = get_wsgi_application()
+    _ = get_resolver().url_patterns
+    return loaded
+
+
+def _hand_out_each_task_once() -> None:
+    """Choose and reserve an annotator's next task in one transaction, also on SQLite.
+
+    Label Studio 1.23.2 leaves the transaction out there, and ten annotators who ask at once get
+    67 different tasks in 100 requests. Its reason, "database is locked", is gone with a
+    transaction that announces itself as a writer (`transaction_mode` above).
+    """
+    from projects.functions import next_task
+
+    next_task.db_is_not_sqlite = lambda: True

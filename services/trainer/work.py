@@ -1,0 +1,261 @@
+"""`python -m services.trainer.work TASK RUN CLAIM`: one attempt at one run, in its own process.
+
+Snapshot, plan, training, bundle, verdict. Every step looks first whether it is done already, so
+that an attempt goes on where a killed one stopped, and never makes a second bundle or verdict.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from imaging.dataset.snapshot import Snapshot, load_snapshot
+from imaging.errors import ImagingError, RegistryError
+from imaging.ids import new_id
+from imaging.layout import Nas
+from imaging.model.bundle import WEIGHTS, Bundle, describe_model, load_bundle, write_bundle
+from imaging.model.data import Prepared, prepare
+from imaging.model.evaluate import Evaluation, evaluate
+from imaging.model.predict import Predictor
+from imaging.publish import MANIFEST
+from imaging.runs import RunState, Stage, load_request, load_state, save_state
+from imaging.task import TaskConfig, load_task
+from services.trainer.board import TensorBoard
+from services.trainer.claims import Lease
+from services.trainer.errors import HopelessRunError, InterruptedRunError, LeaseLostError
+from services.trainer.exits import CRASHED, DONE, GIVEN_BACK, HOPELESS, PAUSED
+from services.trainer.judging import judge_run
+from services.trainer.loop import Surroundings, Trained, TrainingData, train
+from services.trainer.plan import TrainingPlan, settle_plan
+from services.trainer.settings import TrainerSettings
+from stack.runtime.log import start_logging
+
+log = logging.getLogger("services.trainer.work")
+
+TRAINING_SHARE = 0.9  # of a run's progress; the rest is export, evaluation and verdict
+STATE_EVERY_S = 2.0
+
+
+class Attempt:
+    """One attempt at one run: its folders, its state, and when to stop."""
+
+    def __init__(self, nas: Nas, lease: Lease, settings: TrainerSettings) -> None:
+        self.nas, self.lease, self.settings = nas, lease, settings
+        self.run = lease.run
+        self.state = load_state(self.run)
+        self.told = 0.0
+        self.is_stopping = threading.Event()
+        self.device = choose_device(settings.device)
+
+    def tell(self, stage: Stage, progress: float, message: str, *, at_once: bool = False) -> None:
+        """Write state.json, every two seconds at most, and stop here when asked to.
+
+        Raises:
+            InterruptedRunError: the trainer is shutting down.
+        """
+        if self.is_stopping.is_set():
+            raise InterruptedRunError(f"run {self.run.run_id} was interrupted")
+        if at_once or time.monotonic() - self.told >= STATE_EVERY_S:
+            self.told = time.monotonic()
+            self.save(replace(self.state, state=stage, progress=progress, message=message))
+
+    def save(self, state: RunState) -> None:
+        self.state = state
+        save_state(self.run, state)
+
+    def fail(self, reason: str) -> int:
+        """Write that the run has failed for good, and why."""
+        log.error("run %s failed: %s", self.run.run_id, reason)
+        self.save(replace(self.state, state="failed", message=reason))
+        return HOPELESS
+
+    def perform(self) -> None:
+        """All steps, those skipped that are done."""
+        request = load_request(self.run)
+        folder = self.nas.task(request.task)
+        config = load_task(folder.config)
+        self.tell("training", self.state.progress, "reading the snapshot", at_once=True)
+        snapshot = load_snapshot(folder.snapshot(request.snapshot))
+        bundle, evaluation = self._bundle(config, snapshot)
+        self.tell("evaluating", 0.95, "comparing with the champion", at_once=True)
+        self.lease.check()
+        verdict = judge_run(self.nas, self.run, bundle, snapshot, config.gate, evaluation)
+        word = "promoted" if verdict.promote else "not promoted"
+        message = f"{word}: {verdict.reason}"
+        self.save(replace(self.state, state="judged", progress=1.0, message=message))
+        log.info("run %s: candidate %s %s", self.run.run_id, bundle.version, message)
+
+    def _bundle(self, config: TaskConfig, snapshot: Snapshot) -> tuple[Bundle, Evaluation | None]:
+        """The run's bundle: the one published already, or a new one with its evaluation."""
+        models = self.nas.model(snapshot.task)
+        version = self.state.version
+        if version is not None and (models.version(version) / MANIFEST).is_file():
+            log.info("run %s: went on with published %s", self.run.run_id, version)
+            return load_bundle(models.version(version)), None
+        plan = settle_plan(
+            self.nas, self.run, config, snapshot, accelerated=self.device.type == "cuda"
+        )
+        trained, seconds_of_data = self._train(plan, snapshot)
+        if version is None:
+            # Written down before anything is published: whoever goes on uses the same name.
+            version = new_id("model")
+            self.save(replace(self.state, version=version))
+        self.tell("evaluating", TRAINING_SHARE, "exporting the model", at_once=True)
+        record = describe_model(
+            models.version(version),
+            self.run.run_id,
+            plan.recipe,
+            snapshot,
+            {
+                "start_from": plan.start_from,
+                "iterations": trained.iterations,
+                "epochs": round(trained.epochs, 1),
+                "seconds": round(trained.elapsed_s, 1),
+                "seconds_of_data": round(seconds_of_data, 1),
+                "validation_score": trained.validation,
+                "device": self.device.type,
+            },
+        )
+        found: list[Evaluation] = []
+
+        def measure(predictor: Predictor) -> dict[str, float | None]:
+            found.append(
+                evaluate(
+                    predictor,
+                    snapshot,
+                    snapshot.of("test"),
+                    lambda share: self.tell("evaluating", 0.91 + 0.04 * share, "measuring"),
+                )
+            )
+            self.lease.check()
+            return found[0].summary
+
+        return write_bundle(record, trained.weights, measure), found[0]
+
+    def _train(self, plan: TrainingPlan, snapshot: Snapshot) -> tuple[Trained, float]:
+        recipe, scheme = plan.recipe, snapshot.scheme
+        began = time.monotonic()
+        data = TrainingData(
+            prepare(snapshot.of("train"), scheme, recipe),
+            prepare(snapshot.of("validation"), scheme, recipe),
+        )
+        seconds = time.monotonic() - began
+        check_trainable(data.train, scheme.names)
+        start = None
+        if plan.start_from is not None:
+            start = torch.load(
+                self.nas.model(snapshot.task).version(plan.start_from) / WEIGHTS,
+                map_location="cpu",
+                weights_only=True,
+            )
+        log.info(
+            "run %s: training began: %d cases, %d for validation, %.0f s, on %s",
+            *(self.run.run_id, len(data.train), len(data.validation), recipe.budget_s),
+            self.device.type,
+        )
+        with TensorBoard(self.run.root, scheme) as board:
+            around = Surroundings(
+                checkpoint=self.run.checkpoints / "last.pt",
+                board=board,
+                report=lambda share, text: self.tell("training", TRAINING_SHARE * share, text),
+                device=self.device,
+                is_stopping=self.is_stopping.is_set,
+            )
+            return train(recipe, data, around, start), seconds
+
+
+def check_trainable(data: Prepared, names: tuple[str, ...]) -> None:
+    """Make sure that the training cases can teach anything.
+
+    Raises:
+        HopelessRunError: no label is drawn in them, or they are all of one class.
+    """
+    if data.labels_NHW is not None and not data.labels_NHW.any():
+        raise HopelessRunError(
+            f"none of the {len(data)} training cases shows a label, expected {', '.join(names)}"
+        )
+    if data.classes_NK is not None:
+        shares_K = data.classes_NK.mean(0)
+        if not ((shares_K > 0) & (shares_K < 1)).any():
+            held = [name for name, share in zip(names, shares_K, strict=True) if share > 0]
+            raise HopelessRunError(
+                f"all {len(data)} training cases are {' and '.join(held) or 'without a class'}; "
+                "expected at least two different answers"
+            )
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Where to train: on a GPU when there is one, unless the settings say otherwise."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def perform(attempt: Attempt) -> int:
+    """Run one attempt; the exit code tells the parent what came of it."""
+    try:
+        attempt.perform()
+    except (InterruptedRunError, LeaseLostError) as error:
+        log.info("%s", error)
+        return GIVEN_BACK
+    except HopelessRunError as error:
+        return attempt.fail(str(error))
+    except (ImagingError, OSError) as error:
+        # A share that went away looks like missing files of every kind: ask for it first.
+        if not attempt.nas.marker.is_file() or is_full(error):
+            log.warning("run %s: the share is gone or full: %s", attempt.run.run_id, error)
+            return PAUSED
+        if isinstance(error, OSError | RegistryError):
+            log.exception("run %s: an attempt met trouble that may pass", attempt.run.run_id)
+            return CRASHED
+        # Bad recipes, snapshots and pictures are as bad the next time.
+        return attempt.fail(f"{error}. {error.hint}")
+    except Exception:
+        log.exception("run %s: an attempt crashed", attempt.run.run_id)
+        return CRASHED
+    return DONE
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="services.trainer.work", description=__doc__)
+    parser.add_argument("task")
+    parser.add_argument("run")
+    parser.add_argument("claim", type=int, help="number of the lease that the parent holds")
+    parsed = parser.parse_args(arguments)
+    settings = TrainerSettings.from_env(os.environ)
+    start_logging(settings.log_level)
+    os.nice(settings.nice)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    nas = Nas(settings.nas_root)
+    attempt = Attempt(nas, Lease(nas.run(parsed.task, parsed.run), parsed.claim), settings)
+    signal.signal(signal.SIGTERM, lambda *_: attempt.is_stopping.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which sends SIGTERM
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    return perform(attempt)
+
+
+def _die_with_parent() -> None:
+    """End at once when the parent does: its lease is no longer kept alive.
+
+    The parent holds the other end of our standard input; the kernel closes it however it dies.
+    """
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(GIVEN_BACK)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""What has landed in one task folder: an index of its annotations, without their results.
+
+The files are the truth; the index spares reading them again. Only ingest writes here besides the
+watchdog: `look_at` finds its files where they matter at once, `look` everywhere, now and then.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from imaging.dataset.annotations import (
+    FILE_NAME,
+    UNREADABLE,
+    AnnotationRecord,
+    answers_among,
+    land,
+    parse_annotation,
+)
+from imaging.errors import RecordError
+from imaging.ids import SAFE_NAME, parse_utc
+from imaging.layout import TaskFolder
+from imaging.publish import read_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The newest revision of an annotation; `record` is without its results."""
+
+    record: AnnotationRecord
+    digest: str
+
+
+class Landed:
+    """The annotations of one task folder, by case and key."""
+
+    def __init__(self, task: TaskFolder) -> None:
+        self.task = task
+        self.cases: dict[str, dict[str, Known]] = {}
+        self.changes = 0  # moves whenever something is added
+        self.newest_landed_at: datetime | None = None
+        self._files: dict[str, set[str]] = {}
+        self._of_task: dict[int, set[str]] = {}  # task in Label Studio → cases it answered
+
+    def look(self, progress: Callable[[], None], *, everywhere: bool) -> None:
+        """Take in new cases, or with `everywhere` whatever has changed in any case."""
+        if not self.task.annotations.is_dir():
+            return
+        with os.scandir(self.task.annotations) as entries:
+            names = {entry.name for entry in entries if SAFE_NAME.fullmatch(entry.name)}
+        known = self._files.keys()
+        for name in sorted(names | known if everywhere else names - known):
+            self.look_at(name)
+            progress()
+
+    def look_at(self, case: str) -> None:
+        """Take in what has changed in one case: files appear, and vanish in a restored share."""
+        known = self._files.setdefault(case, set())
+        folder = self.task.case_annotations(case)
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if not known <= found:
+            known.clear()
+            self.cases.pop(case, None)
+            self.changes += 1
+        for name in found - known:
+            if match := FILE_NAME.fullmatch(name):
+                self._add(case, name, self._read(case, match))
+
+    def land(self, record: AnnotationRecord) -> None:
+        """Write one revision and remember it."""
+        path = land(self.task, record)
+        self._add(record.case, path.name, record)
+
+    def newest(self, case: str, key: str) -> Known | None:
+        return self.cases.get(case, {}).get(key)
+
+    def live_keys(self, case: str, ls_task: int) -> list[str]:
+        """The annotations of a task in Label Studio that are on the NAS and not deleted."""
+        known = self.cases.get(case, {})
+        start = f"{ls_task}-"
+        return [
+            key for key, one in known.items() if key.startswith(start) and not one.record.deleted
+        ]
+
+    def is_import(self, case: str, digest: str) -> bool:
+        """Whether this was said by a label that came with the image."""
+        return any(
+            one.digest == digest and one.record.origin == "import"
+            for one in self.cases.get(case, {}).values()
+        )
+
+    def live_tasks(self) -> set[int]:
+        """Tasks in Label Studio that have annotations on the NAS that are not deleted."""
+        return {
+            task
+            for task, cases in self._of_task.items()
+            if any(self.live_keys(case, task) for case in cases)
+        }
+
+    def answers(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Case → files of the answers that count now, for cases that have any."""
+        for case, known in self.cases.items():
+            counted = answers_among(one.record for one in known.values())
+            if counted:
+                yield case, frozenset(record.file_name for record in counted)
+
+    def _read(self, case: str, match: re.Match[str]) -> AnnotationRecord:
+        path = self.task.case_annotations(case) / match.string
+        try:
+            return parse_annotation(read_json(path), where=f"{case}/{match.string}")
+        except RecordError as error:
+            # Its place is taken, so that what Label Studio still has lands as the next revision.
+            log.error("case %s: annotation %s cannot be read: %s", case, match["key"], error)
+            revision = int(match["revision"] or 1)
+            results = ({"type": UNREADABLE},)
+            return AnnotationRecord(case, match["key"], "label_studio", "", "", results, revision)
+
+    def _add(self, case: str, name: str, record: AnnotationRecord) -> None:
+        self._files.setdefault(case, set()).add(name)
+        known = self.cases.setdefault(case, {})
+        before = known.get(record.key)
+        if before is None or before.record.revision < record.revision:
+            known[record.key] = Known(replace(record, results=()), record.digest)
+        task = record.key.split("-")[0]
+        if task.isdigit():
+            self._of_task.setdefault(int(task), set()).add(case)
+        with suppress(ValueError):
+            landed_at = parse_utc(record.landed_at)
+            self.newest_landed_at = max(self.newest_landed_at or landed_at, landed_at)
+        self.changes += 1

@@ -3,6 +3,7 @@
 import itertools
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -94,6 +95,21 @@ class Server:
                     pytest.fail(f"Label Studio was not up in time:\n{self.log[-3000:]}")
                 time.sleep(0.2)
 
+    def kill(self) -> None:
+        """SIGKILL, and wait until the workers have noticed: they end by themselves in a second."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        deadline = time.monotonic() + 15
+        while self.is_listening():
+            if time.monotonic() > deadline:
+                pytest.fail("workers of a killed Label Studio still listen after 15 s")
+            time.sleep(0.1)
+
+    def is_listening(self) -> bool:
+        with socket.socket() as caller:
+            return caller.connect_ex(("127.0.0.1", self.port)) == 0
+
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
@@ -135,8 +151,13 @@ def label_studio(label_studio_server: Server) -> Iterator[RealLabelStudio]:
 
 
 @pytest.fixture
-def task_folder(label_studio: RealLabelStudio) -> TaskFolder:
-    """A task folder on Label Studio's share that no other test uses; it is still empty."""
+def task_folder(label_studio: RealLabelStudio) -> Iterator[TaskFolder]:
+    """An empty task folder on Label Studio's share; it leaves with its test.
+
+    The services of a later test visit every task of the share: one whose cases were put there
+    without their rawdata would hold them up, as it should.
+    """
     task = label_studio.nas.task(f"Task{next(_numbers)}_flow")
     task.rawdata.mkdir(parents=True)
-    return task
+    yield task
+    shutil.rmtree(task.root)

@@ -51,7 +51,8 @@ types:
 	@$(VENV) -m mypy
 
 unit:
-	@$(VENV) -m pytest -m "not slow and not label_studio and not docker and not gpu"
+	@$(VENV) -m pytest -m "not slow and not label_studio and not docker and not gpu" \
+		--numprocesses auto --maxprocesses 4
 
 flow:
 	@$(VENV) -m pytest -m "(label_studio or slow) and not docker and not gpu" --verbose --durations=10

@@ -39,12 +39,16 @@ class DemoItem:
 
 @dataclass(frozen=True, slots=True)
 class DemoSet:
-    """A task with its pictures. `per_round` labels make one training run."""
+    """A task with its pictures.
+
+    `rounds`: how many answers the annotator gives before each training run; 0 where the labels
+    that come with the pictures are enough.
+    """
 
     task: str
     config: TaskConfig
     items: tuple[DemoItem, ...]
-    per_round: int
+    rounds: tuple[int, int]
 
     @property
     def given(self) -> int:
@@ -87,8 +91,8 @@ def demo_set(name: str, budget_s: float | None, data: Path) -> DemoSet:
     """
     makers: dict[str, Callable[[], DemoSet]] = {
         "example": _example,
-        "cardiac_lv_sunnybrook": lambda: _cardiac(_found(data / "cardiac_lv_sunnybrook")),
-        "chest_xray_pneumonia": lambda: _chest(_found(data / "chest_xray_pneumonia")),
+        "cardiac_lv_sunnybrook": lambda: cardiac_set(data),
+        "chest_xray_pneumonia": lambda: chest_set(data),
     }
     if name not in makers:
         raise ExampleError(f"found the data set {name!r}, expected one of {', '.join(makers)}")
@@ -99,9 +103,9 @@ def demo_set(name: str, budget_s: float | None, data: Path) -> DemoSet:
     return replace(made, config=replace(made.config, recipe=recipe))
 
 
-def _config(config: TaskConfig, per_round: int) -> TaskConfig:
+def _config(config: TaskConfig, min_new_labels: int) -> TaskConfig:
     """The task with the demo's hurry: train as soon as a round's labels are there."""
-    retrain = RetrainPolicy(min_new_labels=per_round, quiet_s=4.0, cooldown_s=0.0)
+    retrain = RetrainPolicy(min_new_labels=min_new_labels, quiet_s=4.0, cooldown_s=0.0)
     return replace(config, retrain=retrain)
 
 
@@ -126,10 +130,12 @@ def _example() -> DemoSet:
         recipe=RecipeChoice("auto", 40.0),
         gate=GatePolicy(min_held_out_cases=10),
     )
-    return DemoSet("Task001_brain_tissue", _config(config, 48), tuple(items), per_round=48)
+    return DemoSet("Task001_brain_tissue", _config(config, 48), tuple(items), rounds=(0, 48))
 
 
-def _cardiac(root: Path) -> DemoSet:
+def cardiac_set(data: Path) -> DemoSet:
+    """Left ventricles of 15 patients, none of them labelled: the annotator draws them all."""
+    root = _found(data / "cardiac_lv_sunnybrook")
     scheme = label_scheme(["left ventricle"])
 
     def item(row: Mapping[str, str]) -> DemoItem:
@@ -147,12 +153,15 @@ def _cardiac(root: Path) -> DemoSet:
         scheme=scheme,
         title="Left ventricle (Sunnybrook)",
         split=SplitPolicy(held_out=0.34, validation=0.1),
-        recipe=RecipeChoice("auto", 600.0),
+        recipe=RecipeChoice("auto", 420.0),
     )
-    return DemoSet("Task002_cardiac_lv", _config(config, 110), items, per_round=110)
+    rounds = (60, len(items) - 60)
+    return DemoSet("Task002_cardiac_lv", _config(config, 60), items, rounds)
 
 
-def _chest(root: Path) -> DemoSet:
+def chest_set(data: Path, given_share: float = 2 / 3) -> DemoSet:
+    """Paediatric chest X-rays; `given_share` of them lie in class folders, their labels known."""
+    root = _found(data / "chest_xray_pneumonia")
     rows = _rows(root / "labels.csv")
     scheme = label_scheme(["normal", "pneumonia"])
 
@@ -166,7 +175,7 @@ def _chest(root: Path) -> DemoSet:
             class_folder=row["label"] if given else None,
         )
 
-    given = len(rows) * 2 // 3
+    given = round(len(rows) * given_share)
     items = tuple(item(row, position < given) for position, row in enumerate(rows))
     config = TaskConfig(
         kind="classification",
@@ -175,7 +184,7 @@ def _chest(root: Path) -> DemoSet:
         split=SplitPolicy(held_out=0.25, validation=0.1),
         recipe=RecipeChoice("auto", 300.0),
     )
-    return DemoSet("Task003_chest_xray", _config(config, 120), items, per_round=120)
+    return DemoSet("Task003_chest_xray", _config(config, 120), items, rounds=(0, 120))
 
 
 def _copier(source: Path) -> Callable[[Path], None]:

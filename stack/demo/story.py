@@ -63,12 +63,10 @@ class Story:
         """
         project = self.arrive()
         annotator = Annotator(self.client, project.id, self.folder, self.demo.truths)
-        labels = corrected = 0
-        if not self.demo.given:
-            labels, corrected = self.annotate(annotator)
+        labels, corrected = self.annotate(annotator, self.demo.rounds[0])
         first = self.train(turn=1)
         self.predictions(project, first)
-        more, started_from = self.annotate(annotator)
+        more, started_from = self.annotate(annotator, self.demo.rounds[1])
         second = self.train(turn=2)
         waiting = self.predictions(project, second if second.promoted else first)
         outcome = Outcome(labels + more, corrected + started_from, (first, second), waiting)
@@ -92,8 +90,10 @@ class Story:
         self.narrator.say(f"    project {project.title!r} holds {count} tasks")
         return project
 
-    def annotate(self, annotator: Annotator) -> tuple[int, int]:
-        wanted = self.demo.per_round
+    def annotate(self, annotator: Annotator, wanted: int) -> tuple[int, int]:
+        """Answer so many tasks; how many were, and how many of them began from a guess."""
+        if not wanted:
+            return 0, 0
         self.narrator.say(f"an annotator answers {wanted} tasks through Label Studio's API …")
         done = guessed = 0
         while done < wanted:

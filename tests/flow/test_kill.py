@@ -35,7 +35,7 @@ def demo() -> DemoSet:
     retrain = replace(whole.config.retrain, min_new_labels=PER_ROUND)
     gate = replace(whole.config.gate, min_held_out_cases=4)
     config = replace(whole.config, retrain=retrain, gate=gate)
-    return replace(whole, items=items, per_round=PER_ROUND, config=config)
+    return replace(whole, items=items, rounds=(PER_ROUND, PER_ROUND), config=config)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_the_loop_turns_twice_without_a_hand(
 ) -> None:
     first, second = outcome.rounds
     assert first.promoted and second.promoted
-    assert outcome.corrected_guesses == outcome.labels == demo.per_round
+    assert outcome.corrected_guesses == outcome.labels == demo.rounds[1]
     verdict = read_json(stack.home.nas.run(demo.task, second.run).verdict)
     assert verdict["opponent"] == "champion" and verdict["overall"]["low"] > 0
     page = stack.home.nas.run(demo.task, second.run).verdict_text.read_text()

@@ -28,7 +28,7 @@ SIZE_MB = 24
 def demo() -> DemoSet:
     whole = demo_set("example", 10.0, Path())
     items = tuple(replace(item, write_label=None) for item in whole.items[:24])
-    return replace(whole, items=items, per_round=8)
+    return replace(whole, items=items, rounds=(8, 8))
 
 
 @pytest.fixture

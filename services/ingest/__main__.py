@@ -17,13 +17,13 @@ from imaging.io.picture import PictureLimits
 from imaging.layout import Nas, TaskFolder
 from imaging.task import TaskConfig
 from services.ingest.errors import SecondIngestError
-from services.ingest.events import Alarm, has_events
 from services.ingest.ledger import Ledger
 from services.ingest.project import ProjectLinks, ensure_project
 from services.ingest.service import Ingest, Pulse, StateLock, run, run_once
 from services.ingest.settings import IngestSettings
 from services.ingest.tempo import Tempo
 from services.ingest.visit import Tools
+from stack.runtime.events import Alarm, wants_events
 from stack.runtime.heartbeat import Heartbeat
 from stack.runtime.label_studio import LabelStudio, ProjectRef
 from stack.runtime.log import start_logging
@@ -110,8 +110,7 @@ def _tools(
 
 
 def _run_with_alarm(ingest: Ingest, settings: IngestSettings, stop: threading.Event) -> None:
-    wanted = settings.events
-    if wanted == "off" or (wanted == "auto" and not has_events(settings.nas_root)):
+    if not wants_events(settings.file_events, settings.nas_root):
         log.info("rawdata is polled every %g s", settings.poll_s)
         run(ingest, settings.poll_s, stop, None)
         return

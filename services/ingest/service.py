@@ -14,8 +14,8 @@ from typing import Self
 from imaging.errors import NasGoneError
 from imaging.layout import TaskFolder
 from services.ingest.errors import DiskFullError, SecondIngestError
-from services.ingest.events import Alarm
 from services.ingest.visit import Tools, Visitor, place_in_code
+from stack.runtime.events import Alarm
 from stack.runtime.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)

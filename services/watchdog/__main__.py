@@ -19,6 +19,7 @@ from services.watchdog.loop import Pulse, StateLock, Watchdog, run
 from services.watchdog.settings import WatchdogSettings
 from services.watchdog.source import LabelStudioSource
 from services.watchdog.wake import WebhookServer
+from stack.runtime.events import Alarm, wants_events
 from stack.runtime.heartbeat import Heartbeat
 from stack.runtime.label_studio import LabelStudio
 from stack.runtime.log import start_logging
@@ -93,9 +94,16 @@ def _once(watchdog: Watchdog) -> int:
 def _listen(watchdog: Watchdog, settings: WatchdogSettings, wake: threading.Event) -> None:
     server = WebhookServer((settings.host, settings.port), settings.webhook_secret, wake)
     server.start()
+    alarm = Alarm(wake) if wants_events(settings.file_events, settings.nas_root) else None
+    if alarm is None:
+        log.info("annotations and task.yaml are polled every %g s", settings.poll_s)
     try:
-        run(watchdog, settings.poll_s, wake)
+        if alarm is not None:
+            alarm.start()
+        run(watchdog, settings.poll_s, wake, alarm)
     finally:
+        if alarm is not None:
+            alarm.stop()
         server.stop()
 
 

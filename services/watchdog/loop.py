@@ -12,17 +12,20 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from imaging.errors import ImagingError, NasGoneError
+from imaging.ids import SAFE_NAME
 from imaging.layout import Nas, TaskFolder
 from services.watchdog.errors import SecondWatchdogError, StoppedError
 from services.watchdog.memory import Memory
 from services.watchdog.reconcile import REAL_CLOCK, Clock, Reconciler, Tools
 from services.watchdog.retrain import Desk
 from services.watchdog.source import AnswerSource
+from stack.runtime.events import Alarm
 from stack.runtime.heartbeat import Heartbeat
 from stack.runtime.label_studio import LabelStudioError
 
@@ -75,6 +78,7 @@ class TaskWatch:
     def __init__(self, reconciler: Reconciler, desk: Desk) -> None:
         self.reconciler, self.desk = reconciler, desk
         self.next_compare_s = -math.inf
+        self.changed: set[str] = set()  # cases whose annotations somebody wrote to
 
 
 class Watchdog:
@@ -121,6 +125,25 @@ class Watchdog:
         """Until some task's waiting is over, at most the poll tempo."""
         waits = [watch.desk.again_in_s for watch in self.tasks.values()]
         return min([poll_s, *(wait for wait in waits if wait is not None)])
+
+    def watched(self) -> set[tuple[Path, bool]]:
+        """The folders whose events matter: (path, with all below)."""
+        folders: set[tuple[Path, bool]] = {(self.nas.dataset, False)}
+        for watch in self.tasks.values():
+            task = watch.reconciler.task
+            folders |= {(task.root, False), (task.annotations, True)}
+        return folders
+
+    def note(self, changed: Iterable[Path]) -> None:
+        """Remember the cases that file events tell of; the next round looks at them."""
+        for watch in self.tasks.values():
+            annotations = watch.reconciler.task.annotations
+            inside = (
+                path.relative_to(annotations) for path in changed if annotations in path.parents
+            )
+            watch.changed |= {
+                path.parts[0] for path in inside if SAFE_NAME.fullmatch(path.parts[0])
+            }
 
     def close(self) -> None:
         self.memory.close()
@@ -171,6 +194,8 @@ class Watchdog:
         reconciler, now_s = watch.reconciler, self.clock.seconds()
         due = projects is not None and now_s >= watch.next_compare_s
         reconciler.landed.look(self.pulse.beat, everywhere=due)
+        while watch.changed:
+            reconciler.landed.look_at(watch.changed.pop())
         project = (projects or {}).get(reconciler.task.name)
         if project is not None:
             reconciler.catch_up(project)
@@ -185,15 +210,28 @@ class Watchdog:
         watch.desk.say(text)
 
 
-def run(watchdog: Watchdog, poll_s: float, wake: threading.Event) -> None:
-    """Go round until the process is to end; what sets `wake` shortens the wait."""
+def run(
+    watchdog: Watchdog, poll_s: float, wake: threading.Event, alarm: Alarm | None = None
+) -> None:
+    """Go round until the process is to end; what sets `wake` shortens the wait.
+
+    Args:
+        watchdog: all task folders.
+        poll_s: between rounds, when nothing wakes the loop.
+        wake: set by the webhook, and by `alarm`.
+        alarm: tells of files; None where events are not to be had.
+    """
     stop = watchdog.pulse.stop
     while not stop.is_set():
         wake.clear()
         try:
+            if alarm is not None:
+                watchdog.note(alarm.take_changed())
             watchdog.round()
         except StoppedError:
             return
+        if alarm is not None:
+            alarm.watch(watchdog.watched())
         stop.wait(MIN_WAIT_S)  # let a burst of events become one round
         left_s = watchdog.next_wait_s(poll_s) - MIN_WAIT_S
         if left_s > 0 and not stop.is_set():

@@ -22,6 +22,7 @@ class WatchdogSettings:
     port: int
     poll_s: float  # between looks, when nothing wakes the loop
     full_scan_s: float  # between comparisons of every annotated task with the NAS
+    file_events: str  # auto = on local filesystems
     log_level: str
 
     @classmethod
@@ -38,6 +39,7 @@ class WatchdogSettings:
                 port=read.integer("WATCHDOG_PORT", default=8096),
                 poll_s=read.number("POLL_S", default=10.0, at_least=0.1),
                 full_scan_s=read.number("WATCHDOG_FULL_SCAN_S", default=600.0, at_least=1.0),
+                file_events=read.choice("FILE_EVENTS", ("auto", "on", "off"), default="auto"),
                 log_level=read.choice(
                     "LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO"
                 ),

@@ -9,39 +9,14 @@ import pytest
 
 from imaging.io.mask import MaskContent
 from services.ingest.errors import SecondIngestError
-from services.ingest.events import Alarm, filesystem_of
 from services.ingest.health import main as health
 from services.ingest.inferred import named_labels, scheme_of_masks
 from services.ingest.service import MIN_WAIT_S, StateLock, run, run_once
 from services.ingest.settings import IngestSettings
 from services.ingest.tempo import Tempo
+from stack.runtime.events import Alarm
 from stack.runtime.settings import SettingsError
 from tests.services.ingest.conftest import TASK, Lab, file_bytes, picture
-
-MOUNTS = r"""21 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
-30 21 0:40 / /mnt/nas rw shared:2 - nfs4 box:/share rw
-31 21 0:41 / /mnt/my\040nas rw - cifs //box/share rw
-32 30 0:42 / /mnt/nas/local rw - tmpfs none rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("folder", "kind"),
-    [
-        ("/home/lab", "ext4"),
-        ("/mnt/nas", "nfs4"),
-        ("/mnt/nas/dataset", "nfs4"),
-        ("/mnt/nas2", "ext4"),
-        ("/mnt/my nas/x", "cifs"),
-        ("/mnt/nas/local/x", "tmpfs"),
-    ],
-)
-def test_the_filesystem_of_a_folder_is_that_of_its_mount(folder: str, kind: str) -> None:
-    assert filesystem_of(Path(folder), MOUNTS) == kind
-
-
-def test_without_mounts_nothing_is_known() -> None:
-    assert filesystem_of(Path("/x"), "") == ""
 
 
 def test_an_event_wakes_the_loop_long_before_the_poll(lab: Lab) -> None:
@@ -118,10 +93,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def test_settings_have_defaults_and_name_every_problem(tmp_path: Path) -> None:
     settings = IngestSettings.from_env(environment(tmp_path))
-    assert (settings.poll_s, settings.quiet_s, settings.events) == (5.0, 5.0, "auto")
+    assert (settings.poll_s, settings.quiet_s, settings.file_events) == (5.0, 5.0, "auto")
     assert settings.full_scan_s == 1800.0 and settings.max_pixels == 100_000_000
     with pytest.raises(SettingsError) as caught:
-        IngestSettings.from_env({"INGEST_QUIET_S": "soon", "INGEST_EVENTS": "maybe"})
+        IngestSettings.from_env({"INGEST_QUIET_S": "soon", "FILE_EVENTS": "maybe"})
     assert len(caught.value.problems) >= 10
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +24,8 @@ from services.watchdog import landed as landed_module
 from services.watchdog import loop as loop_module
 from services.watchdog import retrain as retrain_module
 from services.watchdog.errors import SecondWatchdogError, StoppedError
-from services.watchdog.loop import Pulse, StateLock, Watchdog
+from services.watchdog.loop import Pulse, StateLock, Watchdog, run
+from stack.runtime.events import Alarm
 from stack.runtime.heartbeat import Heartbeat
 from tests.imaging.dataset.lab import CLASSIFICATION, TASK, answer, make_case, make_nas
 from tests.services.watchdog.fake_source import FakeSource, FakeTime
@@ -113,6 +115,36 @@ def test_fifty_labels_in_a_burst_make_exactly_one_run(lab: Lab) -> None:
     save_state(run, RunState("judged"))
     lab.rounds(2000, every_s=100)
     assert len(lab.runs()) == 1
+
+
+def test_a_label_that_came_with_an_image_counts_long_before_the_poll(lab: Lab) -> None:
+    case = make_case(lab.task, 0)
+    folder = lab.task.case_annotations(case)
+    folder.mkdir(parents=True)
+    wake = threading.Event()
+    alarm = Alarm(wake)
+    assert lab.watchdog is not None
+    thread = threading.Thread(target=run, args=(lab.watchdog, 600.0, wake, alarm))
+    alarm.start()
+    thread.start()
+    try:
+        assert eventually(lambda: (lab.root / "state" / f"{TASK}.json").is_file())
+        assert lab.report()["labelled"] == 0
+        assert eventually(lambda: alarm.is_watching(folder))
+        answer(lab.task, case, "normal", key="import-0123456789ab", origin="import")
+        assert eventually(lambda: lab.report()["labelled"] == 1)
+    finally:
+        lab.stop.set()
+        wake.set()
+        thread.join()
+        alarm.stop()
+
+
+def eventually(claim: Callable[[], bool], within_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while not claim() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return claim()
 
 
 def test_people_are_told_what_is_waited_for(lab: Lab) -> None:

@@ -1,10 +1,11 @@
-"""File events, as hints that shorten a wait. What is true, the scan says.
+"""File events, as hints that shorten a service's wait. What is true, its scan says.
 
 SMB and NFS clients see no events of what other machines write, and FUSE mounts none of what
 happens beneath them, so events are used on local filesystems only.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,11 +51,18 @@ def has_events(folder: Path) -> bool:
     return filesystem_of(folder.resolve(), mounts) in LOCAL
 
 
-class Alarm(FileSystemEventHandler):
-    """Wakes the loop when something changes in the folders it watches."""
+def wants_events(choice: str, folder: Path) -> bool:
+    """Whether to use events: `on`, `off`, or `auto` for wherever they tell of every change."""
+    return choice == "on" or (choice == "auto" and has_events(folder))
 
-    def __init__(self) -> None:
-        self.rung = threading.Event()
+
+class Alarm(FileSystemEventHandler):
+    """Wakes the loop when something changes in the folders it watches, and remembers where."""
+
+    def __init__(self, rung: threading.Event | None = None) -> None:
+        self.rung = rung or threading.Event()
+        self._changed: set[Path] = set()
+        self._lock = threading.Lock()
         self._observer = Observer()
         self._watches: dict[tuple[Path, bool], ObservedWatch] = {}
         self._is_off = False
@@ -67,8 +75,24 @@ class Alarm(FileSystemEventHandler):
         self._observer.join()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type not in ("opened", "closed_no_write"):  # our own reading
-            self.rung.set()
+        if event.event_type in ("opened", "closed_no_write"):  # our own reading
+            return
+        with self._lock:
+            self._changed |= {Path(os.fsdecode(p)) for p in (event.src_path, event.dest_path) if p}
+        self.rung.set()
+
+    def is_watching(self, folder: Path) -> bool:
+        """Whether events of this folder arrive."""
+        return any(
+            folder == path or (recursive and path in folder.parents)
+            for path, recursive in self._watches.copy()
+        )
+
+    def take_changed(self) -> set[Path]:
+        """The paths that have changed since this was asked last."""
+        with self._lock:
+            changed, self._changed = self._changed, set()
+        return changed
 
     def watch(self, folders: Iterable[tuple[Path, bool]]) -> None:
         """Watch exactly these folders, (path, with all below); at a limit, polling has to do."""

@@ -20,6 +20,8 @@ HEADER = """\
 SETUP = ("uv",)
 # Label Studio 1.23.2 needs this one; torch, MONAI and numpy move together, by hand.
 HELD = ("label-studio", "label-studio-sdk", "torch", "monai", "numpy", "nilearn", "setuptools")
+# Installed in an environment of its own, without the versions it asks for: kept as they are.
+APART = ("label-studio-ml", "label-studio-tools")
 
 
 def main() -> int:
@@ -46,6 +48,8 @@ def main() -> int:
     if answer.returncode != 0:
         return answer.returncode
     pins = re.sub(r"^(torch==[^+\n]+)\+\S+", r"\1", answer.stdout, flags=re.M)
+    lines = pins.splitlines() + [f"{name}=={before[name]}" for name in APART]
+    pins = "\n".join(sorted(lines, key=lambda line: line.partition("==")[0])) + "\n"
     path.write_text(HEADER + pins, encoding="utf-8")
     after = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", pins, re.M))
     for name in sorted(before.keys() | after.keys()):

@@ -30,7 +30,6 @@ class Environment:
     folder: Path
     requirements: tuple[str, ...]  # as on a command line; `extra:NAME` is an extra of ours
     without_dependencies: tuple[str, ...] = ()  # installed first, with nothing they ask for
-    constraints: tuple[Path, ...] = (CONSTRAINTS,)
     usual: str = "1-5 minutes"  # how long it takes, for people
     needs_torch: bool = False
     finish: tuple[str, ...] = ()  # run with its Python when all is installed
@@ -64,7 +63,6 @@ ENVIRONMENTS: Mapping[str, Environment] = MappingProxyType(
                 ),
                 # It pins Flask 1.1, which no longer runs; with today's it does.
                 without_dependencies=("label-studio-ml",),
-                constraints=(CONSTRAINTS, Path("stack/constraints-label-studio-ml.txt")),
             ),
         )
     }
@@ -104,7 +102,7 @@ class Checkout:
     def stamp(self, environment: Environment) -> str:
         """What the environment is made from; another value means that it must be made anew."""
         digest = hashlib.sha256(repr((environment, self.python, platform.machine())).encode())
-        for path in (*environment.constraints, Path("pyproject.toml")):
+        for path in (CONSTRAINTS, Path("pyproject.toml")):
             digest.update((self.root / path).read_bytes())
         return digest.hexdigest()
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stack import console
-from stack.environments import STAMP, USUAL, Checkout, Environment
+from stack.environments import CONSTRAINTS, STAMP, USUAL, Checkout, Environment
 from stack.errors import StackError
 from stack.install_tool import SetupError, Tool, answers, find_tool, pinned, sees_gpu, tail
 
@@ -118,7 +118,7 @@ class Job(threading.Thread):
             self._do("making it", self.tool.make(self.folder))
         (self.folder / UNFINISHED).touch()
         (self.folder / STAMP).unlink(missing_ok=True)
-        limits = [word for path in self.environment.constraints for word in ("-c", str(path))]
+        limits = ("-c", str(CONSTRAINTS))
         if self.environment.needs_torch and not self.has_gpu:
             self._install_cpu_torch(limits)
         alone = self.environment.without_dependencies

@@ -63,12 +63,14 @@ fmt: setup ## put the code in shape
 docs: setup ## do all links, verbs and settings in the docs exist?
 	@$(VENV) -m pytest tests/test_docs.py tests/stack/test_settings_documented.py
 
-bench: setup-tests ## speed and quality beside what you would use instead; takes an hour
+bench: setup-tests ## speed and quality beside what you would use instead; takes two hours
 	@$(VENV) -m bench.codec
 	@$(VENV) -m bench.serving
 	@$(VENV) -m bench.watch
 	@$(VENV) -m bench.quality cardiac
 	@$(VENV) -m bench.quality chest
+	@$(VENV) -m bench.loop_quality cardiac
+	@$(VENV) -m bench.loop_quality chest
 
 pins: setup ## write constraints.txt anew from pyproject.toml
 	@$(VENV) .ci/pins.py

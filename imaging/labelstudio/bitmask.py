@@ -51,6 +51,9 @@ def decode_bitmask(url: object, shape_HW: tuple[int, int]) -> npt.NDArray[np.boo
         raise GridMismatchError(shape_HW, found)
     try:
         with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+            # Of two IHDR chunks Pillow obeys the last, so the first alone proves nothing.
+            if image.size != shape_HW[::-1]:
+                raise GridMismatchError(shape_HW, image.size[::-1])
             if not image.has_transparency_data:
                 raise CodecError("bitmask has no transparency: it would cover the whole picture")
             alpha_HW = np.asarray(image.convert("RGBA").getchannel("A"))

@@ -68,6 +68,20 @@ def test_a_mask_of_another_size_does_not_fit() -> None:
         decode_bitmask(encode_bitmask(np.zeros((9, 6), dtype=bool)), SHAPE)
 
 
+def test_a_second_header_cannot_make_the_mask_larger_than_its_picture() -> None:
+    second = chunk(b"IHDR", struct.pack(">IIBBBBB", 3000, 2000, 8, 6, 0, 0, 0))
+    pixels = zlib.compress(bytes(2000 * (4 * 3000 + 1)))
+    url = data_url(png_with(9, 6, pixels, extra=second))
+    tracemalloc.start()
+    try:
+        with pytest.raises(GridMismatchError, match=r"\(2000, 3000\), its image has \(6, 9\)"):
+            decode_bitmask(url, SHAPE)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1_000_000
+
+
 def test_a_header_that_claims_4_gigapixels_is_refused_before_anything_is_decoded() -> None:
     url = data_url(png_with(65_535, 65_535, zlib.compress(bytes(1000))))
     tracemalloc.start()

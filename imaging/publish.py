@@ -66,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last: nested too deeply
         raise RecordError(f"{path}: {error}") from error
     if not isinstance(record, dict):
         raise RecordError(f"{path}: found {type(record).__name__}, expected a JSON object")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from imaging.dataset.annotations import AnnotationRecord
 from imaging.dataset.cases import CaseRecord
 from imaging.dataset.consensus import majority_classes, majority_label_map
-from imaging.errors import CodecError
+from imaging.errors import CodecError, ImagingError
 from imaging.labelstudio.results import classes_from_results, label_map_from_results
 from imaging.task import TaskConfig
 
@@ -33,6 +33,18 @@ def truth_of(answers: Sequence[AnnotationRecord], case: CaseRecord, config: Task
     for answer in answers:
         if not answer.readable:
             raise CodecError(f"annotation {answer.key} holds no result list")
+    try:
+        return _consensus(answers, case, config)
+    except (ImagingError, MemoryError):
+        raise
+    except Exception as error:
+        # Anybody may submit anything, and what the decoders did not think of must not stop the
+        # rest of the task. No file is read here, so the error speaks about the answers.
+        found = f"{type(error).__name__}: {str(error)[:200]}"
+        raise CodecError(f"the answers cannot be decoded ({found})") from error
+
+
+def _consensus(answers: Sequence[AnnotationRecord], case: CaseRecord, config: TaskConfig) -> Truth:
     if config.kind == "classification":
         chosen = [
             classes_from_results(answer.results, config.scheme, multi_label=config.multi_label)

@@ -1,12 +1,16 @@
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from imaging.dataset import snapshot as snapshot_module
+from imaging.dataset import truth as truth_module
 from imaging.dataset.snapshot import (
     assigned_patients,
     freeze_snapshot,
@@ -129,6 +133,38 @@ def test_broken_answers_are_left_out_with_a_reason_and_the_rest_is_frozen(tmp_pa
     assert "kidney" in reasons[foreign] and "999" in reasons[other_grid]
     assert all(one.answers for one in frozen.left_out if one.case != unreadable)
     assert load_snapshot(frozen.folder).left_out == frozen.left_out
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, RecursionError, IndexError])
+def test_an_answer_that_crashes_the_decoder_is_left_out_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    task = make_task(tmp_path)
+    label_cases(task, range(4))
+    odd = make_case(task, 20)
+    answer(task, odd, drawn(11))
+    decode = truth_module.label_map_from_results
+
+    def picky(results: Sequence[Mapping[str, Any]], *rest: Any) -> NDArray[np.uint8]:
+        if list(results) == mask_results(drawn(11)):
+            raise error("nobody thought of that")
+        return decode(results, *rest)
+
+    monkeypatch.setattr(truth_module, "label_map_from_results", picky)
+    frozen = freeze_snapshot(task, SEGMENTATION)
+    assert len(frozen.cases) == 4
+    (left_out,) = frozen.left_out
+    assert left_out.case == odd and left_out.answers
+    assert f"{error.__name__}: nobody thought of that" in left_out.reason
+
+
+def test_an_annotation_nested_too_deeply_to_read_is_left_out(tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    label_cases(task, range(4))
+    case = make_case(task, 20)
+    answer(task, case, drawn(2)).write_bytes(b'{"results": ' + b"[" * 200_000)
+    frozen = freeze_snapshot(task, SEGMENTATION)
+    assert [one.case for one in frozen.left_out] == [case]
 
 
 def test_an_answer_without_result_list_is_left_out_of_a_classification(tmp_path: Path) -> None:

@@ -56,8 +56,16 @@ recipe `{recipe.name}`; every number is in `labloop.json`.
 
 ## Using it
 
-`labloop predict {record.task} FILE… -o FOLDER`, or in plain MONAI, from this folder:
-`python -m monai.bundle run --config_file configs/inference.json --dataset_dir PICTURES`.
+`labloop predict {record.task} FILE… -o FOLDER`, or in plain MONAI, from this folder, for the PNG
+files of a folder PICTURES:
+
+```sh
+python -c "from monai.bundle import run
+run(config_file='configs/inference.json', dataset_dir='PICTURES', output_dir='ANSWERS')"
+```
+
+ANSWERS lies elsewhere: `manifest.json` lists every file of this folder, and a model with a file
+more or less is not served.
 """
 
 

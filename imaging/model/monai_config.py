@@ -67,16 +67,16 @@ def metadata(record: Bundle) -> dict[str, Any]:
 def inference_config(record: Bundle) -> dict[str, Any]:
     """configs/inference.json: pictures of `dataset_dir` in, masks or a table in `output_dir` out.
 
-    Runs with `python -m monai.bundle run --config_file configs/inference.json` in the bundle's
-    folder.
+    `monai.bundle.run` runs it in the bundle's folder; the model card says how. Answers go
+    anywhere but into that folder, whose manifest they would break.
     """
     recipe = record.recipe
     masks = recipe.kind == "segmentation"
     return {
-        "imports": ["$import glob", "$import torch"],
+        "imports": ["$import glob", "$import os", "$import torch"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
-        "output_dir": "$@bundle_root + '/predictions'",
+        "output_dir": f"$os.path.expanduser('~/predictions-{record.version}')",
         "files": "$sorted(glob.glob(@dataset_dir + '/*.png'))",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
         "network_def": network_config(recipe),

@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from monai.transforms import Compose
 from PIL import Image
 
 from imaging.io.picture import write_picture
-from imaging.model.bundle import Bundle
+from imaging.model.bundle import Bundle, load_bundle
 from imaging.model.monai_config import inference_config, metadata
 from imaging.model.predict import load_predictor
 from imaging.model.transforms import preprocess
@@ -104,6 +107,39 @@ def test_plain_monai_answers_like_the_predictor(bundle: Bundle, tmp_path: Path) 
     for name, answer in zip(images, answers, strict=True):
         assert answer.probabilities is not None
         assert rows[name] == pytest.approx(list(answer.probabilities.values()), abs=1e-4)
+
+
+def test_answers_go_outside_the_bundle_unless_told_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    record = record_of(tmp_path / "model-1", mask_config())
+    parser = ConfigParser(inference_config(record))
+    assert parser.get_parsed_content("output_dir") == str(tmp_path / "home/predictions-model-1")
+
+
+def test_the_command_on_the_model_card_works_and_leaves_the_bundle_whole(
+    mask_bundle: Bundle, tmp_path: Path
+) -> None:
+    pictures(tmp_path / "PICTURES")
+    card = (mask_bundle.folder / "docs" / "README.md").read_text()
+    command = card.split("```sh\n")[1].split("```")[0]
+    for name in ("PICTURES", "ANSWERS"):
+        command = command.replace(f"'{name}'", f"'{tmp_path / name}'")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONWARNINGS": "ignore"}
+    ended = subprocess.run(
+        ["sh", "-c", command],
+        cwd=mask_bundle.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    answers = {path.name for path in (tmp_path / "ANSWERS").iterdir()}
+    assert answers == {f"{number}_labels.png" for number in range(len(SHAPES))}
+    assert load_bundle(mask_bundle.folder) == mask_bundle
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])

@@ -18,6 +18,7 @@ ImagingError
 └── RegistryError            promotion or roll-back cannot be done
 
 The message says what was found and what was expected; `hint` says what to do next.
+`os_error_beneath` tells a file that is wrong from a share that was not there to be read.
 """
 
 from pathlib import Path
@@ -32,6 +33,20 @@ class ImagingError(Exception):
         super().__init__(message)
         if hint is not None:
             self.hint = hint
+
+
+def os_error_beneath(error: BaseException) -> OSError | None:
+    """The operating system's error that another one was raised from, or which it is itself.
+
+    "Stale file handle" while a record is read says nothing about the record: the same file may
+    be perfectly readable in a minute.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__cause__
+    return None
 
 
 class RecordError(ImagingError):

@@ -129,9 +129,10 @@ def load_snapshot(folder: Path) -> Snapshot:
     Raises:
         CorruptFolderError: a file of the snapshot, or an image it names, is gone or has changed.
         SnapshotError: the manifest cannot be read.
+        OSError: the share could not be read; nothing is known about its files then.
     """
     snapshot = parse_manifest(verify_folder(folder), folder)
-    changed = [case.case for case in snapshot.cases if not _has_hash(case.image, case.image_sha256)]
+    changed = [case.case for case in snapshot.cases if not _is_unchanged(case)]
     if changed:
         raise CorruptFolderError(f"{folder.name}: changed or missing images: {', '.join(changed)}")
     return snapshot
@@ -313,6 +314,13 @@ def _is_whole(snapshot: Snapshot) -> bool:
     except ImagingError:
         return False
     return True
+
+
+def _is_unchanged(case: SnapshotCase) -> bool:
+    try:
+        return sha256_of(case.image) == case.image_sha256
+    except FileNotFoundError:
+        return False
 
 
 def _has_hash(path: Path, expected: str) -> bool:

@@ -6,6 +6,10 @@ TrainerError
 └── InterruptedRunError   the trainer was asked to stop: the run is given back
 """
 
+import errno
+
+from imaging.errors import os_error_beneath
+
 
 class TrainerError(Exception):
     """Root of the tree."""
@@ -25,3 +29,9 @@ class LeaseLostError(TrainerError):
 
 class InterruptedRunError(TrainerError):
     """The trainer is shutting down; the run goes on later from its checkpoint."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, or what lies beneath it, says that there is no room left."""
+    beneath = os_error_beneath(error)
+    return beneath is not None and beneath.errno in (errno.ENOSPC, errno.EDQUOT)

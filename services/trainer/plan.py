@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from imaging.dataset.snapshot import Snapshot
-from imaging.errors import BundleError
+from imaging.errors import BundleError, os_error_beneath
 from imaging.layout import Nas, RunFolder
 from imaging.model.bundle import Bundle, load_bundle
 from imaging.publish import read_json, write_json
@@ -82,7 +82,9 @@ def _start(nas: Nas, recipe: Recipe, snapshot: Snapshot) -> Bundle | None:
         return None
     try:
         bundle = load_bundle(present.folder)
-    except BundleError:
+    except BundleError as error:
+        if os_error_beneath(error) is not None:
+            raise  # what is settled here stays: one bad moment must not cost the warm start
         return None  # judging reads it too, and says what is wrong
     return None if obstacle(recipe, bundle, snapshot) else bundle
 

@@ -1,15 +1,15 @@
 """The trainer's outermost loop: find a waiting run, claim it, see it through."""
 
-import errno
 import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from imaging.errors import ImagingError, NasGoneError
+from imaging.errors import ImagingError, NasGoneError, os_error_beneath
 from imaging.layout import Nas, RunFolder
 from imaging.runs import is_over, list_runs
 from services.trainer.claims import claim, this_process
+from services.trainer.errors import is_full
 from services.trainer.settings import TrainerSettings
 from services.trainer.supervise import Outcome, supervise
 from stack.runtime.heartbeat import Heartbeat
@@ -53,7 +53,7 @@ class Trainer:
         except NasGoneError as error:
             self._tell(str(error))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) and self.nas.marker.is_file():
+            if not is_full(error) and self.nas.marker.is_file():
                 log.exception("looking for runs failed")
             self._tell(NO_ROOM)
         return None
@@ -91,6 +91,9 @@ class Trainer:
 
     def _set_aside(self, run: RunFolder, error: Exception) -> None:
         self.nas.require_marker()  # unreadable files of a share that is gone say nothing
+        if os_error_beneath(error) is not None:
+            log.warning("run %s cannot be read just now: %s", run.run_id, error)
+            return
         log.error("run %s was set aside: %s", run.run_id, error, exc_info=error)
         self.broken.add(run.root)
 

@@ -18,7 +18,7 @@ from imaging.layout import RunFolder
 from imaging.runs import OVER, load_state, save_state
 from services.trainer.claims import Lease
 from services.trainer.errors import LeaseLostError
-from services.trainer.exits import DONE, GIVEN_BACK, HOPELESS, PAUSED
+from services.trainer.exits import CRASHED, DONE, GIVEN_BACK, HOPELESS, PAUSED
 from services.trainer.settings import TrainerSettings
 
 log = logging.getLogger("services.trainer")
@@ -54,7 +54,7 @@ def supervise(
             return "over"
         if stop.is_set():
             return "given back"
-        save_state(run, replace(state, state="claimed", attempts=state.attempts + 1))
+        save_state(run, replace(state, state="claimed", attempts=state.attempts + 1, message=""))
         try:
             code = _one_attempt(lease, settings, stop, beat)
         except LeaseLostError as error:
@@ -65,6 +65,8 @@ def supervise(
             return "paused" if code == PAUSED else "given back"
         if code not in (DONE, HOPELESS):
             _note_crash(run, code)
+            beat()
+            stop.wait(settings.poll_s)  # a share that hiccups gets a moment
 
 
 def _one_attempt(
@@ -132,13 +134,15 @@ def _uncount(run: RunFolder) -> None:
 
 
 def _note_crash(run: RunFolder, code: int) -> None:
-    if code == -signal.SIGKILL:
+    state = load_state(run)
+    if code == CRASHED and state.message:
+        reason = state.message  # the attempt itself wrote what was wrong
+    elif code == -signal.SIGKILL:
         reason = "the training was killed; if nobody did, the machine ran out of memory"
     elif code < 0:
         reason = f"the training was ended by {signal.Signals(-code).name}"
     else:
         reason = "the training crashed; the trainer's log tells where"
-    state = load_state(run)
     log.warning("run %s: attempt %d: %s", run.run_id, state.attempts, reason)
     if state.state not in OVER:
         save_state(run, replace(state, message=reason))

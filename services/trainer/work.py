@@ -5,7 +5,7 @@ that an attempt goes on where a killed one stopped, and never makes a second bun
 """
 
 import argparse
-import errno
+import contextlib
 import logging
 import os
 import signal
@@ -18,7 +18,13 @@ from dataclasses import replace
 import torch
 
 from imaging.dataset.snapshot import Snapshot, load_snapshot
-from imaging.errors import ImagingError, RegistryError
+from imaging.errors import (
+    ImagingError,
+    NasGoneError,
+    RegistryError,
+    TaskConfigError,
+    os_error_beneath,
+)
 from imaging.ids import new_id
 from imaging.layout import Nas
 from imaging.model.bundle import WEIGHTS, Bundle, describe_model, load_bundle, write_bundle
@@ -30,7 +36,12 @@ from imaging.runs import RunState, Stage, load_request, load_state, save_state
 from imaging.task import TaskConfig, load_task
 from services.trainer.board import TensorBoard
 from services.trainer.claims import Lease
-from services.trainer.errors import HopelessRunError, InterruptedRunError, LeaseLostError
+from services.trainer.errors import (
+    HopelessRunError,
+    InterruptedRunError,
+    LeaseLostError,
+    is_full,
+)
 from services.trainer.exits import CRASHED, DONE, GIVEN_BACK, HOPELESS, PAUSED
 from services.trainer.judging import judge_run
 from services.trainer.loop import Surroundings, Trained, TrainingData, train
@@ -76,6 +87,13 @@ class Attempt:
         log.error("run %s failed: %s", self.run.run_id, reason)
         self.save(replace(self.state, state="failed", message=reason))
         return HOPELESS
+
+    def note(self, trouble: str) -> int:
+        """Write what stopped this attempt; the next one may go better."""
+        # The same share may be what the trouble is about; the log has it in any case.
+        with contextlib.suppress(OSError):
+            self.save(replace(self.state, message=trouble))
+        return CRASHED
 
     def perform(self) -> None:
         """All steps, those skipped that are done."""
@@ -206,27 +224,47 @@ def perform(attempt: Attempt) -> int:
     except (InterruptedRunError, LeaseLostError) as error:
         log.info("%s", error)
         return GIVEN_BACK
-    except HopelessRunError as error:
-        return attempt.fail(str(error))
-    except (ImagingError, OSError) as error:
-        # A share that went away looks like missing files of every kind: ask for it first.
-        if not attempt.nas.marker.is_file() or is_full(error):
-            log.warning("run %s: the share is gone or full: %s", attempt.run.run_id, error)
-            return PAUSED
-        if isinstance(error, OSError | RegistryError):
-            log.exception("run %s: an attempt met trouble that may pass", attempt.run.run_id)
-            return CRASHED
-        # Bad recipes, snapshots and pictures are as bad the next time.
-        return attempt.fail(f"{error}. {error.hint}")
-    except Exception:
-        log.exception("run %s: an attempt crashed", attempt.run.run_id)
-        return CRASHED
+    except Exception as error:
+        return _what_follows(attempt, error)
     return DONE
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no room left."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def _what_follows(attempt: Attempt, error: Exception) -> int:
+    """Pause, try again or give up: by what an attempt was ended by, and by what lies beneath."""
+    run_id = attempt.run.run_id
+    # A share that went away looks like missing files of every kind: ask for it first.
+    if is_full(error) or not _is_mounted(attempt.nas):
+        log.warning("run %s: the share is gone or full: %s", run_id, error)
+        return PAUSED
+    if may_pass(error):
+        log.warning("run %s: met trouble that may pass", run_id, exc_info=error)
+        return attempt.note(str(error))
+    if isinstance(error, HopelessRunError):
+        return attempt.fail(str(error))
+    if isinstance(error, ImagingError):
+        # Bad recipes, snapshots and pictures are as bad the next time.
+        return attempt.fail(f"{error}. {error.hint}")
+    log.error("run %s: an attempt crashed", run_id, exc_info=error)
+    name = type(error).__name__
+    return attempt.note(f"the training crashed ({name}); the trainer's log tells where")
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same step may go well in a moment.
+
+    True of whatever the share did not let us read or write, of a champion that changed meanwhile,
+    and of a task.yaml that somebody is just saving.
+    """
+    passing = isinstance(error, RegistryError | TaskConfigError)
+    return passing or os_error_beneath(error) is not None
+
+
+def _is_mounted(nas: Nas) -> bool:
+    try:
+        nas.require_marker()
+    except (NasGoneError, OSError):
+        return False
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import sys
@@ -88,6 +89,20 @@ def test_three_crashes_are_a_failure_with_the_last_reason(
     assert (state.state, state.attempts) == ("failed", 3)
     assert "failed 3 times" in state.message
     assert "out of memory" in state.message
+
+
+def test_a_run_that_failed_tells_what_its_last_attempt_met(
+    nas: Nas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ask(nas)
+
+    def stale(run: RunFolder) -> int:
+        save_state(run, replace(load_state(run), message="request.json: Stale file handle"))
+        return CRASHED
+
+    scripted(monkeypatch, [stale, stale, stale])
+    assert see_through(nas, run) == "over"
+    assert load_state(run).message.endswith("The last time: request.json: Stale file handle")
 
 
 def test_a_hopeless_run_is_not_tried_again(nas: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +280,26 @@ def test_a_run_with_an_unreadable_state_is_set_aside_and_the_rest_goes_on(
     assert trainer.run_once()
     assert load_state(good).state == "judged"
     assert trainer.broken == {broken.root}
+
+
+def test_a_run_whose_state_cannot_be_read_just_now_is_looked_at_again(
+    nas: Nas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ask(nas)
+    save_state(run, RunState("queued"))
+    trainer, read = trainer_of(nas), Path.read_bytes
+
+    def stale(path: Path) -> bytes:
+        if path == run.state:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", stale)
+    assert trainer.look() is None
+    monkeypatch.setattr(Path, "read_bytes", read)
+    scripted(monkeypatch, [judged])
+    assert trainer.look() == "over"
+    assert load_state(run).state == "judged"
 
 
 def test_a_bug_in_one_run_does_not_stop_the_next(nas: Nas, monkeypatch: pytest.MonkeyPatch) -> None:

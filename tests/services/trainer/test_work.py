@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from imaging import publish
 from imaging.dataset.snapshot import load_snapshot
-from imaging.errors import RegistryError
+from imaging.errors import BundleError, RecordError, RegistryError, TaskConfigError
 from imaging.layout import Nas, RunFolder
 from imaging.model.bundle import load_bundle
 from imaging.publish import read_json
 from imaging.registry import champion, versions
 from imaging.runs import load_state, save_state
 from imaging.task import TaskConfig
-from services.trainer.claims import claim, this_process
+from services.trainer.claims import Lease, claim, this_process
+from services.trainer.errors import HopelessRunError
 from services.trainer.exits import CRASHED, DONE, GIVEN_BACK, HOPELESS, PAUSED
 from services.trainer.plan import obstacle
 from services.trainer.work import Attempt, perform
@@ -26,6 +28,11 @@ def attempt_at(nas: Nas, run: RunFolder) -> Attempt:
     lease = claim(run, this_process(), stale_s=60.0)
     assert lease is not None
     return Attempt(nas, lease, settings_of(nas))
+
+
+def beneath(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +168,10 @@ def test_a_share_that_went_away_is_a_pause_and_no_failure(tmp_path: Path) -> Non
         (OSError(errno.EIO, "broken cable"), CRASHED),
         (RegistryError("the champion changed"), CRASHED),
         (ValueError("a bug"), CRASHED),
+        (beneath(RecordError("request.json"), OSError(errno.ESTALE, "stale")), CRASHED),
+        (beneath(RecordError("request.json"), OSError(errno.EDQUOT, "no room")), PAUSED),
+        (beneath(HopelessRunError("champion"), beneath(BundleError("x"), OSError())), CRASHED),
+        (TaskConfigError("task.yaml", ["found NoneType, expected a mapping"]), CRASHED),
     ],
 )
 def test_trouble_that_may_pass_is_tried_again(
@@ -174,6 +185,62 @@ def test_trouble_that_may_pass_is_tried_again(
     monkeypatch.setattr("services.trainer.work.load_snapshot", fail)
     assert perform(attempt_at(nas, run)) == code
     assert load_state(run).state != "failed"
+
+
+def test_a_stale_file_handle_is_no_verdict_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nas, run = requested_run(tmp_path, mask_config(1.0), count=12)
+    attempt, read = attempt_at(nas, run), Path.read_bytes
+
+    def flaky(path: Path) -> bytes:
+        if path == run.request:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", flaky)
+    assert perform(attempt) == CRASHED
+    state = load_state(run)
+    assert state.state != "failed"
+    assert "Stale file handle" in state.message
+
+
+def test_a_case_image_that_cannot_be_read_just_now_does_not_count_as_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nas, run = requested_run(tmp_path, mask_config(1.0), count=12)
+    attempt, hashed = attempt_at(nas, run), publish.sha256_of
+
+    def flaky(path: Path) -> str:
+        if path.name == "image.png":
+            raise OSError(errno.EIO, "broken cable")
+        return hashed(path)
+
+    monkeypatch.setattr("imaging.dataset.snapshot.sha256_of", flaky)
+    assert perform(attempt) == CRASHED
+    assert load_state(run).state != "failed"
+
+
+def test_a_task_yaml_that_somebody_is_saving_costs_an_attempt_and_not_the_run(
+    tmp_path: Path,
+) -> None:
+    nas, run = requested_run(tmp_path, mask_config(1.0), count=12)
+    config = nas.task(TASK).config
+    whole = config.read_text()
+    config.write_text("")
+    assert perform(attempt_at(nas, run)) == CRASHED
+    assert "task.yaml" in load_state(run).message
+    assert load_state(run).state != "failed"
+    config.write_text(whole)
+    again = Attempt(nas, claimed_again(run), settings_of(nas))
+    assert perform(again) == DONE
+
+
+def claimed_again(run: RunFolder) -> Lease:
+    """The lease of a run whose last owner is dead."""
+    lease = claim(run, this_process(), stale_s=-1.0)
+    assert lease is not None
+    return lease
 
 
 def test_an_attempt_that_is_asked_to_stop_gives_the_run_back(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The OpenVINO model ends in probabilities and is compared with the trained networ
 can see it: an export that answers differently is never published.
 """
 
+import io
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -44,6 +45,7 @@ def export_weights(
 
     Raises:
         BundleError: weights are not finite, or the two disagree.
+        OSError: the share is full or gone.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in weights.items()}
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
@@ -51,7 +53,9 @@ def export_weights(
         raise BundleError(f"weights are not finite: {', '.join(broken[:3])}: training diverged")
     for path in (state_path, openvino_path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(weights, state_path)
+    stream = io.BytesIO()
+    torch.save(weights, stream)  # onto a full disk it would say RuntimeError and not why
+    state_path.write_bytes(stream.getvalue())
     network = _Probabilities(recipe, weights).eval()
     _save_openvino(network, recipe, openvino_path)
     _compare(network, recipe, OpenVinoModel(openvino_path))

@@ -6,10 +6,12 @@ that package is made not to be found: a hospital's box calls nobody.
 """
 
 import queue
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,19 @@ from imaging.model.transforms import FloatArray  # noqa: E402
 
 
 def save_openvino(network: Any, example_BCHW: Any, path: Path) -> None:
-    """Write a torch module as an OpenVINO model that takes any number of pictures at once."""
+    """Write a torch module as an OpenVINO model that takes any number of pictures at once.
+
+    Raises:
+        OSError: there is no room for it.
+    """
     shape = [-1, *example_BCHW.shape[1:]]
     model = openvino.convert_model(network, example_input=example_BCHW, input=shape)
     # Single precision: 6 MB for the UNet, and the answers stay equal.
-    openvino.save_model(model, path, compress_to_fp16=False)
+    # OpenVINO notices a full disk as RuntimeError or not at all; a copy tells in time.
+    with TemporaryDirectory() as local:
+        openvino.save_model(model, Path(local) / path.name, compress_to_fp16=False)
+        for file in Path(local).iterdir():
+            shutil.copyfile(file, path.parent / file.name)
 
 
 class OpenVinoModel:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from imaging import publish
@@ -28,6 +29,9 @@ def attempt_at(nas: Nas, run: RunFolder) -> Attempt:
     lease = claim(run, this_process(), stale_s=60.0)
     assert lease is not None
     return Attempt(nas, lease, settings_of(nas))
+
+
+FULL = Path("/dev/full")  # every write to it says that there is no room
 
 
 def beneath(error: Exception, cause: Exception) -> Exception:
@@ -219,6 +223,27 @@ def test_a_case_image_that_cannot_be_read_just_now_does_not_count_as_changed(
     monkeypatch.setattr("imaging.dataset.snapshot.sha256_of", flaky)
     assert perform(attempt) == CRASHED
     assert load_state(run).state != "failed"
+
+
+def test_a_disk_that_fills_up_during_export_is_a_pause_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nas, run = requested_run(tmp_path, mask_config(1.0), count=12)
+    attempt, save = attempt_at(nas, run), torch.save
+
+    def full(content: object, file: object) -> None:
+        save(content, FULL if isinstance(file, Path) else file)
+
+    write = Path.write_bytes
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(
+        Path,
+        "write_bytes",
+        lambda path, data: write(FULL if path.name == "model.pt" else path, data),
+    )
+    assert perform(attempt) == PAUSED
+    monkeypatch.undo()
+    assert perform(Attempt(nas, claimed_again(run), settings_of(nas))) == DONE
 
 
 def test_a_task_yaml_that_somebody_is_saving_costs_an_attempt_and_not_the_run(

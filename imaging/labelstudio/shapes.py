@@ -100,7 +100,7 @@ def ellipse_patch(value: Value, shape_HW: Shape) -> Patch:
 
     `radiusX` is in percent of the picture's width, `radiusY` in percent of its height.
     """
-    radius_x, radius_y = _sizes(value, "radiusX", "radiusY") * _pixels_per_percent(shape_HW)
+    radius_x, radius_y = _sizes(value, shape_HW, "radiusX", "radiusY")
     patch, right, below = _around_point(value, max(radius_x, radius_y), shape_HW)
     cosine, sine = _direction(value)
     along, across = right * cosine + below * sine, below * cosine - right * sine
@@ -114,7 +114,7 @@ def keypoint_patch(value: Value, shape_HW: Shape) -> Patch:
 
     At least the pixel under the point belongs to it, and its neighbours when it lies on an edge.
     """
-    radius = float(_sizes(value, "width")[0] * _pixels_per_percent(shape_HW)[0])
+    radius = float(_sizes(value, shape_HW, "width")[0])
     patch, right, below = _around_point(value, radius, shape_HW)
     under = (abs(right) <= 0.5) & (abs(below) <= 0.5)
     patch.mask_HW[...] = (right**2 + below**2 < radius**2) | under
@@ -168,8 +168,19 @@ def _point(value: Value, shape_HW: Shape) -> FloatArray:
     return np.array(percent) * _pixels_per_percent(shape_HW)
 
 
-def _sizes(value: Value, *keys: str) -> FloatArray:
-    return np.array([_number(key, value.get(key), 0, 100 + SLACK) for key in keys])
+def _sizes(value: Value, shape_HW: Shape, *keys: str) -> FloatArray:
+    """Lengths along a shape's own x and y axes, in pixels.
+
+    Upright, a shape is at most as long as the picture's side. Turned, it lies along another side,
+    which may be many times as long: the diagonal is all that bounds it.
+    """
+    scales = _pixels_per_percent(shape_HW)
+    _, sine = _direction(value)
+    sizes = []
+    for key, scale in zip(keys, scales, strict=False):  # a disc has only one
+        side = math.hypot(*shape_HW) / scale if sine else 100.0
+        sizes.append(scale * _number(key, value.get(key), 0, side * (1 + SLACK / 100)))
+    return np.array(sizes)
 
 
 def _direction(value: Value) -> tuple[float, float]:
@@ -198,7 +209,7 @@ def _around_point(
 def _rectangle_corners(value: Value, shape_HW: Shape) -> FloatArray:
     """The four corners in pixels, 4×2 (x, y)."""
     corner = _point(value, shape_HW)
-    width, height = _sizes(value, "width", "height") * _pixels_per_percent(shape_HW)
+    width, height = _sizes(value, shape_HW, "width", "height")
     cosine, sine = _direction(value)
     right, down = width * np.array([cosine, sine]), height * np.array([-sine, cosine])
     return np.array([corner, corner + right, corner + right + down, corner + down])

@@ -249,3 +249,30 @@ def test_a_turned_rectangle_gives_the_box_around_it() -> None:
 def test_a_box_outside_the_picture_is_refused(corners: tuple[float, ...]) -> None:
     with pytest.raises(CodecError, match="not inside"):
         box_value(Box("cyst", *corners), SHAPE)
+
+
+LONG = (100, 20)  # rows, columns: 1:5
+
+
+def test_a_turned_rectangle_may_be_longer_than_the_side_its_width_is_measured_by() -> None:
+    # Turned by 90° about its upper left corner (15, 5): 80 pixels down, 10 to the left.
+    value = {"x": 75, "y": 5, "width": 400, "height": 10, "rotation": 90}
+    expected = np.zeros(LONG, dtype=bool)
+    expected[5:85, 5:15] = True
+    assert np.array_equal(spread(rectangle_patch(value, LONG), LONG), expected)
+    assert rectangle_box(value, "a", LONG) == Box("a", 5, 5, 15, 85)
+
+
+def test_a_turned_ellipse_may_be_longer_than_the_side_its_radius_is_measured_by() -> None:
+    turned = {"x": 50, "y": 50, "radiusX": 200, "radiusY": 5, "rotation": 90}
+    upright = {"x": 50, "y": 50, "radiusX": 25, "radiusY": 40}  # the same: 5 by 40 pixels
+    found = spread(ellipse_patch(turned, LONG), LONG)
+    assert np.array_equal(found, spread(ellipse_patch(upright, LONG), LONG))
+    assert found.sum() == pytest.approx(math.pi * 5 * 40, rel=0.02)
+
+
+@pytest.mark.parametrize(("width", "rotation"), [(102, 0), (520, 90), (520, 30)])
+def test_a_side_longer_than_the_picture_can_hold_was_not_drawn(width: int, rotation: int) -> None:
+    value = {"x": 50, "y": 5, "width": width, "height": 5, "rotation": rotation}
+    with pytest.raises(CodecError, match="width is"):
+        rectangle_patch(value, LONG)

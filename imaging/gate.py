@@ -113,21 +113,27 @@ def judge(
 
 
 def find_leaks(
-    held_out: Collection[str], *, candidate: Collection[str], champion: Collection[str] = ()
+    held_out: Collection[str],
+    *,
+    candidate: Collection[str],
+    champion: Collection[str] = (),
+    what: str = "patients",
 ) -> tuple[str, ...]:
-    """Reasons to distrust the held-out cases; empty when no patient of theirs trained a model.
+    """Reasons to distrust what is held out; empty when nothing of it trained a model.
 
     Args:
-        held_out: pseudonyms of the held-out patients.
-        candidate: patients the candidate was trained on or its checkpoint chosen with.
+        held_out: pseudonyms of the held-out patients, or the held-out cases: a case is the same
+            under whatever pseudonym its patient goes.
+        candidate: patients or cases the candidate was trained on or its checkpoint chosen with.
         champion: the same for the champion.
+        what: `patients` or `cases`.
     """
     found = []
     for model, trained_on in (("the candidate", candidate), ("the champion", champion)):
         seen = sorted(set(held_out) & set(trained_on))
         if seen:
             shown = ", ".join(seen[:5]) + (", …" if len(seen) > 5 else "")
-            found.append(f"{len(seen)} held-out patients trained {model}: {shown}")
+            found.append(f"{len(seen)} held-out {what} trained {model}: {shown}")
     return tuple(found)
 
 

@@ -54,6 +54,28 @@ def assign(
     return placed
 
 
+def regrouped(
+    previous: Mapping[str, Split], sides: Mapping[str, Split], patient_of: Mapping[str, str]
+) -> dict[str, Split]:
+    """`previous`, for patients who go by another pseudonym than when their cases were assigned.
+
+    Args:
+        previous: patient → split, as earlier snapshots decided.
+        sides: case → the split it was in.
+        patient_of: case → the patient it belongs to now.
+
+    Returns:
+        `previous` with every patient on the side of their cases. Whoever has cases on several
+        sides is on the first of SPLITS: a patient who has trained a model cannot judge one.
+    """
+    placed = dict(previous)
+    for case, patient in patient_of.items():
+        if case in sides:
+            found = {sides[case], placed.get(patient, sides[case])}
+            placed[patient] = min(found, key=SPLITS.index)
+    return placed
+
+
 def folds(splits: Mapping[str, Split], seed: int, count: int = FOLDS) -> list[Fold]:
     """Fold 0 is the assignment itself; the others validate on its training patients in turn.
 

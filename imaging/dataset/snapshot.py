@@ -14,11 +14,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
 
 from imaging.dataset.annotations import current_answers
 from imaging.dataset.cases import CaseRecord, load_case
-from imaging.dataset.folds import SPLITS, Split, assign, folds
+from imaging.dataset.folds import Split, assign, regrouped
+from imaging.dataset.folds_file import (
+    FOLDS_FILE,
+    RESTORE,
+    assigned_cases,
+    assigned_patients,
+    folds_record,
+)
 from imaging.dataset.manifest import (
     AnswerFile,
     LeftOut,
@@ -59,9 +65,7 @@ __all__ = [
 ]
 
 SNAPSHOT_ID = re.compile(r"snap-\d{8}T\d{6}Z-[0-9a-f]{4}")
-FOLDS_FILE = "folds.json"
 LABELS = "labels"
-RESTORE = "Restore the snapshot from a backup: it says which patients are held out."
 Progress = Callable[[], None]
 
 
@@ -85,11 +89,13 @@ def freeze_snapshot(
         with staging_folder(final) as staging:
             freezer = _Freezer(task, config, staging, newest)
             freezer.take_all(progress)
-            patients = freezer.split(assigned_patients(newest) if newest else {})
+            patients = freezer.split()
             draft = freezer.draft(final.name, patients)
             if newest and _content(draft) == _content(newest) and _is_whole(newest):
                 return newest
-            write_json(staging / FOLDS_FILE, folds_record(draft, patients, config.split.seed))
+            sides = freezer.sides | {case.case: case.split for case in draft.cases}
+            record = folds_record(draft, patients, sides, config.split.seed)
+            write_json(staging / FOLDS_FILE, record)
             files = manifest_files(staging)
             write_json(staging / MANIFEST, manifest_record(draft, task.root, files))
             _protect(staging)
@@ -120,7 +126,11 @@ def read_snapshot(folder: Path) -> Snapshot:
     Raises:
         SnapshotError: the manifest cannot be read.
     """
-    return parse_manifest(_read(folder / MANIFEST), folder)
+    try:
+        record = read_json(folder / MANIFEST)
+    except RecordError as error:
+        raise SnapshotError(str(error), hint=RESTORE) from error
+    return parse_manifest(record, folder)
 
 
 def load_snapshot(folder: Path) -> Snapshot:
@@ -136,39 +146,6 @@ def load_snapshot(folder: Path) -> Snapshot:
     if changed:
         raise CorruptFolderError(f"{folder.name}: changed or missing images: {', '.join(changed)}")
     return snapshot
-
-
-def assigned_patients(snapshot: Snapshot) -> dict[str, Split]:
-    """Everybody who was ever assigned, up to this snapshot.
-
-    Raises:
-        SnapshotError: folds.json cannot be read; nobody may guess then who is held out.
-    """
-    path = snapshot.folder / FOLDS_FILE
-    patients = _read(path).get("patients")
-    if not isinstance(patients, dict) or not set(patients.values()) <= set(SPLITS):
-        raise SnapshotError(f"{path}: expected the split of each patient", hint=RESTORE)
-    return cast(dict[str, Split], patients)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except RecordError as error:
-        raise SnapshotError(str(error), hint=RESTORE) from error
-
-
-def folds_record(snapshot: Snapshot, patients: dict[str, Split], seed: int) -> dict[str, object]:
-    """folds.json: everybody ever assigned, and the cases of each fold."""
-    own = {case.patient: case.split for case in snapshot.cases}
-    made = [
-        {
-            "train": [case.case for case in snapshot.cases if case.patient in fold.train],
-            "validation": [case.case for case in snapshot.cases if case.patient in fold.validation],
-        }
-        for fold in folds(own, seed)
-    ]
-    return {"format": 1, "patients": dict(sorted(patients.items())), "folds": made}
 
 
 @dataclass
@@ -190,6 +167,7 @@ class _Freezer:
         )
         known = self.newest.cases if self.newest is not None and same_rules else ()
         self.known = {case.case: case for case in known}
+        self.sides = assigned_cases(self.newest) if self.newest else {}
 
     def take_all(self, progress: Progress) -> None:
         folder = self.task.annotations
@@ -223,7 +201,20 @@ class _Freezer:
         except ImagingError as error:
             self.left_out.append(LeftOut(case_id, str(error)[:300], answers))
 
-    def split(self, previous: dict[str, Split]) -> dict[str, Split]:
+    def split(self) -> dict[str, Split]:
+        """Everybody's split; cases that were held out and no longer can be are left out."""
+        previous = assigned_patients(self.newest) if self.newest else {}
+        previous = regrouped(previous, self.sides, self._patient_of_all())
+        for case in list(self.cases):
+            split = previous.get(case.patient)
+            if self.sides.get(case.case) == "test" != split:
+                self.cases.remove(case)
+                if case.labels is not None:
+                    case.labels.unlink()
+                reason = (
+                    f"it was held out, and is now said to be of {case.patient}, who is in {split}"
+                )
+                self.left_out.append(LeftOut(case.case, reason, case.answers))
         shown: dict[str, set[str]] = {}
         for case in self.cases:
             # Nothing to see is a kind of its own: healthy cases are held out in proportion too.
@@ -250,6 +241,14 @@ class _Freezer:
                 hint="Label cases of further patients; those labelled so far are held out.",
             )
         return draft
+
+    def _patient_of_all(self) -> dict[str, str]:
+        """The present patient of every case here or in an earlier snapshot."""
+        patients = {case.case: case.patient for case in self.cases}
+        for name in self.sides.keys() - patients.keys():
+            with contextlib.suppress(ImagingError):  # gone, or unreadable: it stays where it was
+                patients[name] = load_case(self.task.case(name)).patient
+        return patients
 
     def _answer(self, path: Path) -> AnswerFile:
         return AnswerFile(path.relative_to(self.task.root).as_posix(), sha256_of(path))

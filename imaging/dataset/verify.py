@@ -7,8 +7,8 @@ for `labloop task check` and for whoever was handed a snapshot on a disk.
 from collections.abc import Iterator
 
 from imaging.dataset.cases import load_case
+from imaging.dataset.folds_file import FOLDS_FILE, assigned_patients
 from imaging.dataset.manifest import Snapshot, SnapshotCase
-from imaging.dataset.snapshot import FOLDS_FILE, assigned_patients
 from imaging.errors import ImagingError, SnapshotError
 from imaging.io.picture import read_label_map
 from imaging.publish import read_json, sha256_of, verify_folder

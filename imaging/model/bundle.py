@@ -69,6 +69,11 @@ class Bundle:
         """Whoever the weights, or the choice between weights, saw."""
         return frozenset(self.patients["train"]) | frozenset(self.patients["validation"])
 
+    @property
+    def known_cases(self) -> frozenset[str]:
+        """The same, by case."""
+        return frozenset(self.cases["train"]) | frozenset(self.cases["validation"])
+
     def to_json(self) -> dict[str, Any]:
         return {
             "format": 1,

@@ -35,7 +35,8 @@ class Measured:
     candidate: tuple[CaseScore, ...]
     champion_version: str | None
     champion: tuple[CaseScore, ...] | None
-    champion_knows: frozenset[str]  # patients
+    champion_patients: frozenset[str]  # whom the champion knows
+    champion_cases: frozenset[str]
     guess: tuple[CaseScore, ...]
 
 
@@ -75,11 +76,7 @@ def judge_run(
         measured.champion,
         policy,
         guess=measured.guess,
-        leaks=find_leaks(
-            {case.patient for case in snapshot.of("test")},
-            candidate=bundle.known_patients,
-            champion=measured.champion_knows,
-        ),
+        leaks=_leaks(bundle, measured, snapshot),
         subject=Subject(
             measure=MEASURES[snapshot.kind],
             task=snapshot.task,
@@ -94,6 +91,22 @@ def judge_run(
     write_text(run.verdict_text, verdict_markdown(verdict))
     write_json(run.verdict, verdict.to_json())
     return verdict
+
+
+def _leaks(bundle: Bundle, measured: Measured, snapshot: Snapshot) -> tuple[str, ...]:
+    held_out = snapshot.of("test")
+    by_patient = find_leaks(
+        {case.patient for case in held_out},
+        candidate=bundle.known_patients,
+        champion=measured.champion_patients,
+    )
+    by_case = find_leaks(
+        {case.case for case in held_out},
+        candidate=bundle.known_cases,
+        champion=measured.champion_cases,
+        what="cases",
+    )
+    return by_patient + by_case
 
 
 def _promote(nas: Nas, task: str, run: RunFolder, version: str, over: str | None) -> None:
@@ -118,16 +131,19 @@ def _measure(
     if evaluation is None:
         evaluation = evaluate(load_predictor(bundle.folder), snapshot, cases)
     opponent: Evaluation | None = None
-    knows: frozenset[str] = frozenset()
+    patients: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
     if present is not None:
-        knows = _champion_bundle(present).known_patients
+        served = _champion_bundle(present)
+        patients, known = served.known_patients, served.known_cases
         opponent = evaluate(load_predictor(present.folder), snapshot, cases)
     measured = Measured(
         version=bundle.version,
         candidate=evaluation.scores,
         champion_version=present.version if present else None,
         champion=opponent.scores if opponent else None,
-        champion_knows=knows,
+        champion_patients=patients,
+        champion_cases=known,
         guess=guess(snapshot, cases),
     )
     write_json(run.metrics, _record(measured, snapshot, evaluation, opponent))
@@ -157,7 +173,10 @@ def _record(
     }
     if opponent is not None and measured.champion is not None:
         side = _side(str(measured.champion_version), measured.champion, opponent)
-        record["champion"] = side | {"knows": sorted(measured.champion_knows)}
+        record["champion"] = side | {
+            "patients": sorted(measured.champion_patients),
+            "cases": sorted(measured.champion_cases),
+        }
     return record
 
 
@@ -182,7 +201,8 @@ def _read_measured(run: RunFolder) -> Measured | None:
             candidate=_scores(record["candidate"]),
             champion_version=None if other is None else str(other["version"]),
             champion=None if other is None else _scores(other),
-            champion_knows=frozenset() if other is None else frozenset(other["knows"]),
+            champion_patients=frozenset(() if other is None else other["patients"]),
+            champion_cases=frozenset(() if other is None else other["cases"]),
             guess=tuple(CaseScore(**score) for score in record["guess"]),
         )
     except (RecordError, KeyError, TypeError) as error:

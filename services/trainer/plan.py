@@ -62,7 +62,7 @@ def settle_plan(
 def obstacle(recipe: Recipe, champion: Bundle, snapshot: Snapshot) -> str:
     """Why a champion's weights cannot be the start; empty when they can.
 
-    The champion knows the training and validation patients of its own snapshot. Held-out
+    The champion knows the training and validation patients and cases of its own snapshot. Held-out
     patients stay held out, so none of them should be there; it is checked all the same.
     """
     names = SAME_NETWORK + SAME_VIEW
@@ -71,8 +71,11 @@ def obstacle(recipe: Recipe, champion: Bundle, snapshot: Snapshot) -> str:
         return f"another {', '.join(differing)}"
     if champion.scheme.names != snapshot.scheme.names:
         return "other labels"
-    if champion.known_patients & {case.patient for case in snapshot.of("test")}:
+    held_out = snapshot.of("test")
+    if champion.known_patients & {case.patient for case in held_out}:
         return "it knows held-out patients"
+    if champion.known_cases & {case.case for case in held_out}:
+        return "it knows held-out cases"
     return ""
 
 

@@ -290,6 +290,11 @@ def test_a_champion_that_has_seen_the_held_out_patients_is_no_yardstick() -> Non
     assert leaks == ("2 held-out patients trained the champion: p-1, p-7",)
 
 
+def test_held_out_cases_that_trained_under_another_pseudonym_are_a_leak() -> None:
+    leaks = find_leaks(["case-1"], candidate=[], champion=["case-1", "case-2"], what="cases")
+    assert leaks == ("1 held-out cases trained the champion: case-1",)
+
+
 def test_separate_patients_are_no_leak() -> None:
     assert find_leaks(["p-1"], candidate=["p-2"], champion=["p-3"]) == ()
 

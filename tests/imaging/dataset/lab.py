@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.dataset.annotations import AnnotationRecord, land
-from imaging.dataset.cases import CASE_RECORD, CaseRecord, CaseSource
+from imaging.dataset.cases import CASE_RECORD, CaseRecord, CaseSource, load_case
 from imaging.ids import utc_now
 from imaging.io.picture import write_picture
 from imaging.labels import label_scheme
@@ -56,6 +57,14 @@ def make_case(task: TaskFolder, number: int, patient: str | None = None) -> str:
     write_json(folder / CASE_RECORD, record.to_json())
     write_json(folder / MANIFEST, {"format": 1, "files": manifest_files(folder)})
     return case
+
+
+def regroup(task: TaskFolder, case: str, patient: str) -> None:
+    """Somebody finds out that a case is of another patient."""
+    folder = task.case(case)
+    record = replace(load_case(folder), patient=patient)
+    write_json(folder / CASE_RECORD, record.to_json())
+    write_json(folder / MANIFEST, {"format": 1, "files": manifest_files(folder)})
 
 
 def drawn(rows: int, index: int = 1) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imaging.dataset.folds import Split, assign, folds
+from imaging.dataset.folds import Split, assign, folds, regrouped
 from imaging.task import SplitPolicy
 
 POLICY = SplitPolicy(held_out=0.2, validation=0.15, seed=3)
@@ -34,6 +34,18 @@ def test_patients_whose_labels_vanished_stay_assigned(
 ) -> None:
     before = assign(crowd, {}, policy)
     assert assign({}, before, policy) == before
+
+
+def test_a_new_pseudonym_stays_on_the_side_of_its_cases() -> None:
+    sides: dict[str, Split] = {"case-1": "test", "case-2": "train"}
+    placed = regrouped({"p-1": "test"}, sides, {"case-1": "p-9", "case-2": "p-8", "case-3": "p-7"})
+    assert placed == {"p-1": "test", "p-9": "test", "p-8": "train"}
+
+
+def test_a_patient_who_turns_out_to_have_trained_is_no_longer_held_out() -> None:
+    sides: dict[str, Split] = {"case-1": "test", "case-2": "validation"}
+    patients = {"case-1": "p-1", "case-2": "p-1"}
+    assert regrouped({"p-1": "test"}, sides, patients) == {"p-1": "validation"}
 
 
 @given(crowds, policies, st.randoms())

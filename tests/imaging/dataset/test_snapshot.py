@@ -32,6 +32,7 @@ from tests.imaging.dataset.lab import (
     make_case,
     make_task,
     mask_results,
+    regroup,
 )
 
 
@@ -207,6 +208,47 @@ def test_held_out_patients_stay_held_out_while_their_labels_come_and_go(tmp_path
     for patient, split in assigned_patients(first).items():
         assert assigned_patients(third)[patient] == split
     assert problems_of(third) == []
+
+
+def test_cases_keep_their_side_when_their_patient_gets_another_pseudonym(tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    cases = label_cases(task, range(20))
+    first = freeze_snapshot(task, SEGMENTATION)
+    for number, case in enumerate(cases):
+        regroup(task, case, f"p-new-{number}")
+    second = freeze_snapshot(task, SEGMENTATION)
+    assert {one.case: one.split for one in second.cases} == {
+        one.case: one.split for one in first.cases
+    }
+    assert problems_of(second) == []
+
+
+def test_what_was_held_out_neither_trains_nor_tests_once_its_patient_has_trained(
+    tmp_path: Path,
+) -> None:
+    task = make_task(tmp_path)
+    label_cases(task, range(20))
+    first = freeze_snapshot(task, SEGMENTATION)
+    held_out, trained = first.of("test")[0].case, first.of("train")[0]
+    regroup(task, held_out, trained.patient)
+    for _ in range(3):  # also the snapshot after one that has left it out
+        frozen = freeze_snapshot(task, SEGMENTATION)
+        assert held_out not in {one.case for one in frozen.cases}
+        (left_out,) = frozen.left_out
+        assert left_out.case == held_out and trained.patient in left_out.reason
+        assert problems_of(frozen) == []
+        label_cases(task, range(30 + len(frozen.cases), 31 + len(frozen.cases)))
+
+
+def test_a_patient_whose_unlabelled_picture_has_trained_is_not_held_out(tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    label_cases(task, range(20))
+    first = freeze_snapshot(task, SEGMENTATION)
+    held_out, trained = first.of("test")[0], first.of("train")[0].case
+    regroup(task, trained, held_out.patient)
+    shutil.rmtree(task.case_annotations(trained))
+    frozen = freeze_snapshot(task, SEGMENTATION)
+    assert held_out.case in {one.case for one in frozen.left_out}
 
 
 def test_the_cases_of_one_patient_are_on_one_side(tmp_path: Path) -> None:

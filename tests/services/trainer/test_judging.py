@@ -153,6 +153,36 @@ def test_a_model_that_saw_a_held_out_patient_is_refused(
     assert "held-out patients trained the candidate" in verdict.reason
 
 
+def test_a_candidate_that_saw_a_held_out_case_under_another_pseudonym_is_refused(
+    fresh: tuple[Nas, Snapshot, RunFolder],
+) -> None:
+    nas, snapshot, run = fresh
+    leaky = knowing_a_held_out_case(model(nas, run, snapshot, "model-a"))
+    verdict = judge_run(nas, run, leaky, snapshot, CONFIG.gate, scored(snapshot, 0.99))
+    assert not verdict.promote
+    assert "1 held-out cases trained the candidate" in verdict.reason
+
+
+def test_a_champion_that_saw_a_held_out_case_under_another_pseudonym_is_no_yardstick(
+    fresh: tuple[Nas, Snapshot, RunFolder],
+) -> None:
+    nas, snapshot, run = fresh
+    leaky = knowing_a_held_out_case(model(nas, run, snapshot, "model-a"))
+    leaky = replace(leaky, folder=nas.model(TASK).version("model-leaky"), version="model-leaky")
+    write_bundle(leaky, random_weights(CONFIG))
+    promote(nas, TASK, "model-leaky", "by hand")
+    bundle = model(nas, run, snapshot, "model-bb")
+    for _ in range(2):  # measured, and read back from metrics.json
+        verdict = judge_run(nas, run, bundle, snapshot, CONFIG.gate, scored(snapshot, 0.99))
+        assert not verdict.promote
+        assert "1 held-out cases trained the champion" in verdict.reason
+
+
+def knowing_a_held_out_case(bundle: Bundle) -> Bundle:
+    train = bundle.cases["train"] + bundle.cases["test"][:1]
+    return replace(bundle, cases={**bundle.cases, "train": train})
+
+
 def test_a_champion_that_cannot_be_read_stops_the_run_with_a_reason(
     fresh: tuple[Nas, Snapshot, RunFolder],
 ) -> None:

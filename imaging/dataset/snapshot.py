@@ -167,6 +167,10 @@ class _Freezer:
         )
         known = self.newest.cases if self.newest is not None and same_rules else ()
         self.known = {case.case: case for case in known}
+        self.hashed = (
+            {case.image: case.image_sha256 for case in self.newest.cases} if self.newest else {}
+        )
+        self.hashed_ns = _modified_ns(self.newest.folder / MANIFEST) if self.newest else 0
         self.sides = assigned_cases(self.newest) if self.newest else {}
 
     def take_all(self, progress: Progress) -> None:
@@ -267,6 +271,23 @@ class _Freezer:
             link_or_copy(known.labels, entry.labels)
         return replace(entry, labels_sha256=known.labels_sha256)
 
+    def _check_image(self, image: Path, expected: str) -> None:
+        """Make sure that an image is as it was taken in: else nobody could load the snapshot.
+
+        One that the newest snapshot has and nobody wrote to since is not read again: all images
+        of a large task take minutes.
+
+        Raises:
+            SnapshotError: it is gone or has changed.
+        """
+        try:
+            is_old = self.hashed.get(image) == expected and _modified_ns(image) < self.hashed_ns
+            is_whole = is_old or sha256_of(image) == expected
+        except OSError as error:
+            raise SnapshotError(f"its image cannot be read: {error}") from error
+        if not is_whole:
+            raise SnapshotError(f"its image {image.name} has changed since it was taken in")
+
     def _new(
         self,
         case: CaseRecord,
@@ -281,6 +302,7 @@ class _Freezer:
         hashes = read_json(folder / MANIFEST).get("files", {})
         if case.image not in hashes:
             raise SnapshotError(f"the manifest of {case.case} does not list {case.image}")
+        self._check_image(folder / case.image, str(hashes[case.image]))
         return SnapshotCase(
             case=case.case,
             patient=case.patient,
@@ -320,6 +342,10 @@ def _is_unchanged(case: SnapshotCase) -> bool:
         return sha256_of(case.image) == case.image_sha256
     except FileNotFoundError:
         return False
+
+
+def _modified_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def _has_hash(path: Path, expected: str) -> bool:

@@ -307,6 +307,44 @@ def test_a_changed_label_scheme_makes_every_label_map_anew(tmp_path: Path) -> No
     assert labels is not None and read_label_map(labels, SHAPE_HW).max() == 2
 
 
+@pytest.mark.parametrize("frozen_before", [False, True])
+def test_a_case_whose_image_is_gone_or_damaged_is_left_out_and_the_rest_can_be_loaded(
+    tmp_path: Path, frozen_before: bool
+) -> None:
+    task = make_task(tmp_path)
+    gone, damaged, *_ = label_cases(task, range(8))
+    if frozen_before:
+        freeze_snapshot(task, SEGMENTATION)
+    (task.case(gone) / "image.png").unlink()
+    (task.case(damaged) / "image.png").write_bytes(b"half a pic")
+    frozen = freeze_snapshot(task, SEGMENTATION)
+    reasons = {one.case: one.reason for one in frozen.left_out}
+    assert "cannot be read" in reasons[gone] and "has changed" in reasons[damaged]
+    assert len(load_snapshot(frozen.folder).cases) == 6
+    assert problems_of(frozen) == []
+
+
+def test_images_that_nobody_wrote_to_are_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(tmp_path)
+    label_cases(task, range(6))
+    for image in task.cases.glob("*/image.png"):
+        os.utime(image, (1e9, 1e9))
+    freeze_snapshot(task, SEGMENTATION)
+    hashed: list[str] = []
+    sha256_of = snapshot_module.sha256_of
+
+    def note(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(snapshot_module, "sha256_of", note)
+    answer(task, make_case(task, 7), drawn(2))
+    freeze_snapshot(task, SEGMENTATION)
+    assert hashed.count("image.png") == 1
+
+
 def test_an_exchanged_image_is_noticed(tmp_path: Path) -> None:
     task = make_task(tmp_path)
     label_cases(task, range(4))

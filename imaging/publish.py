@@ -23,6 +23,8 @@ from imaging.errors import (
 
 MANIFEST = "manifest.json"
 STAGING = ".staging"
+# What file managers and NAS systems leave wherever they look; dotfiles are litter too.
+LITTER = frozenset({"@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini"})
 
 
 def sha256_of(path: Path) -> str:
@@ -94,13 +96,17 @@ def staging_folder(final: Path) -> Iterator[Path]:
 
 
 def manifest_files(folder: Path) -> dict[str, str]:
-    """Relative path → SHA-256 of every file below a folder but the manifest itself."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Relative path → SHA-256 of every file below a folder but the manifest itself and litter."""
+    own = sorted(path for path in folder.rglob("*") if not _is_litter(path.relative_to(folder)))
     return {
         path.relative_to(folder).as_posix(): sha256_of(path)
-        for path in paths
-        if path != folder / MANIFEST
+        for path in own
+        if path.is_file() and path != folder / MANIFEST
     }
+
+
+def _is_litter(path: Path) -> bool:
+    return any(part.startswith(".") or part.casefold() in LITTER for part in path.parts)
 
 
 def publish(staging: Path, final: Path) -> None:
@@ -119,6 +125,8 @@ def publish(staging: Path, final: Path) -> None:
 
 def verify_folder(folder: Path) -> dict[str, Any]:
     """The manifest of a published folder, after its `files` hashes have been checked.
+
+    Whoever opens a folder on a Mac, or lets a NAS index it, adds litter to it: that is passed over.
 
     Raises:
         IncompleteFolderError: there is no manifest.

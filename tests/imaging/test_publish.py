@@ -50,6 +50,27 @@ def test_a_damaged_folder_is_named_with_the_file(tmp_path: Path, damage: str) ->
         verify_folder(final)
 
 
+LITTER = [
+    ".DS_Store", "sub/._a.bin", "sub/@eaDir/a.bin/thumb.jpg", "Thumbs.db", "sub/desktop.ini",
+    ".nfs000000001", ".Trash-1000/files/a.bin",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LITTER)
+def test_litter_of_file_managers_and_nas_systems_does_no_harm(tmp_path: Path, name: str) -> None:
+    final = make_published(tmp_path / "case-1")
+    (final / name).parent.mkdir(parents=True, exist_ok=True)
+    (final / name).touch()
+    assert verify_folder(final)["files"].keys() == {"sub/a.bin"}
+
+
+def test_litter_that_appears_while_a_folder_is_made_is_not_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "@eaDir").mkdir()
+    (tmp_path / "@eaDir" / "a.bin").touch()
+    (tmp_path / "a.bin").touch()
+    assert manifest_files(tmp_path).keys() == {"a.bin"}
+
+
 def test_a_folder_without_manifest_is_not_shown(tmp_path: Path) -> None:
     with staging_folder(tmp_path / "x") as staging, pytest.raises(IncompleteFolderError):
         publish(staging, tmp_path / "x")

@@ -18,10 +18,15 @@ ImagingError
 └── RegistryError            promotion or roll-back cannot be done
 
 The message says what was found and what was expected; `hint` says what to do next.
-`os_error_beneath` tells a file that is wrong from a share that was not there to be read.
+`os_error_beneath` tells a file that is wrong from a share that was not there to be read;
+`shown` quotes what was found.
 """
 
+import reprlib
 from pathlib import Path
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 3, 60, 60
 
 
 class ImagingError(Exception):
@@ -47,6 +52,17 @@ def os_error_beneath(error: BaseException) -> OSError | None:
             return cause
         cause = cause.__cause__
     return None
+
+
+def shown(found: object) -> str:
+    """What was found, as a message may quote it: short, whatever it is.
+
+    A few lines of YAML can stand for a list of a billion names, which must not be written out.
+    """
+    try:
+        return f"{_BRIEF.repr(found):.200}"
+    except ValueError:  # Python does not print whole numbers of more than 4300 digits
+        return f"a {type(found).__name__} too large to show"
 
 
 class RecordError(ImagingError):

@@ -67,10 +67,10 @@ def label_scheme(names: Sequence[str], colors: Sequence[str | None] = ()) -> Lab
         color = colors[position] if position < len(colors) else None
         color = color or PALETTE[position % len(PALETTE)]
         if not name.strip() or name != name.strip() or not name.isprintable():
-            raise RecordError(f"label {position + 1} is {name!r}, expected a plain name")
+            raise RecordError(f"label {position + 1} is {name!r:.60}, expected a plain name")
         if not COLOR.fullmatch(color):
-            raise RecordError(f"label {name!r} has color {color!r}, expected #rrggbb")
+            raise RecordError(f"label {name!r:.60} has color {color!r:.60}, expected #rrggbb")
         labels.append(Label(name, position + 1, color))
     if len(set(names)) != len(names):
-        raise RecordError(f"labels repeat: {', '.join(names)}")
+        raise RecordError(f"labels repeat: {', '.join(names):.200}")
     return LabelScheme(tuple(labels))

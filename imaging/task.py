@@ -14,14 +14,19 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from imaging.errors import RecordError, TaskConfigError
-from imaging.labels import LabelScheme, label_scheme
+from imaging.errors import RecordError, TaskConfigError, shown
+from imaging.labels import PALETTE, LabelScheme, label_scheme
 from imaging.publish import write_text
 
 Kind = Literal["classification", "segmentation"]
 Sampling = Literal["sequential", "uniform", "uncertainty"]
 HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
 Scalar = str | int | float | bool
+# What comes through PyYAML from the conversion of a bad date or number, or from deep nesting.
+CONVERSION_ERRORS = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+QUOTE_IT = "in quotes: unquoted, YAML reads yes, no, on and off as true or false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +101,9 @@ def load_task(path: Path) -> TaskConfig:
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TaskConfigError(str(path), [str(error).replace("\n", " ")]) from error
+    except (OSError, yaml.YAMLError, *CONVERSION_ERRORS) as error:
+        text = str(error).replace("\n", " ") or type(error).__name__
+        raise TaskConfigError(str(path), [f"{text:.500}"]) from error
     return parse_task(document, where=str(path))
 
 
@@ -175,7 +181,7 @@ class _Reader:
         return reader
 
     def problem(self, key: str, found: object, expected: str) -> None:
-        self.problems.append(f"{self.prefix}{key} is {found!r}, expected {expected}")
+        self.problems.append(f"{self.prefix}{key} is {shown(found)}, expected {expected}")
 
     def choice(
         self, key: str, options: tuple[Scalar, ...], default: Scalar | None = None
@@ -221,7 +227,9 @@ class _Reader:
     def finish(self) -> bool:
         """Whether there are problems, keys that nobody asked for among them."""
         for reader in (self, *self.sections):
-            self.problems += [f"{reader.prefix}{key} is not a known key" for key in reader.left]
+            self.problems += [
+                f"{reader.prefix}{key!s:.60} is not a known key" for key in reader.left
+            ]
         return bool(self.problems)
 
 
@@ -231,19 +239,29 @@ def _scheme(read: _Reader) -> LabelScheme:
     names: list[str] = []
     colors: list[str | None] = []
     for entry in entries:
-        if isinstance(entry, str | int):
-            names.append(str(entry))
-            colors.append(None)
-        elif isinstance(entry, dict) and set(entry) <= {"name", "color"} and "name" in entry:
-            names.append(str(entry["name"]))
-            colors.append(entry.get("color"))
-        else:
+        fields = entry if isinstance(entry, dict) else {"name": entry}
+        name, color = _label_name(fields.get("name")), fields.get("color")
+        if isinstance(fields.get("name"), bool):
+            read.problem("labels", fields["name"], f"a name {QUOTE_IT}")
+        elif name is None or not set(fields) <= {"name", "color"}:
             read.problem("labels", entry, "a name, or {name: …, color: '#rrggbb'}")
+        elif not isinstance(color, str | None):
+            read.problem("labels", color, f"a color in quotes, such as '{PALETTE[0]}'")
+        else:
+            names.append(name)
+            colors.append(color)
     try:
         return label_scheme(names, colors)
     except RecordError as error:
         read.problems.append(f"{read.prefix}labels: {error}")
         return label_scheme(["unknown"])
+
+
+def _label_name(found: object) -> str | None:
+    """Text, or a number that is surely meant as text; classes are often called 0 and 1."""
+    if isinstance(found, int) and abs(found) < 2**63:
+        return str(found)
+    return found if isinstance(found, str) else None
 
 
 def _annotation(read: _Reader) -> AnnotationPolicy:

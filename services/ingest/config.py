@@ -2,7 +2,7 @@
 
 import logging
 
-from imaging.errors import TaskConfigError
+from imaging.errors import TaskConfigError, os_error_beneath
 from imaging.io.casesheet import CaseSheet
 from imaging.layout import TaskFolder
 from imaging.task import TaskConfig, load_task
@@ -37,14 +37,20 @@ class ConfigDesk:
         stamp = Stamp(status.st_size, status.st_mtime_ns)
         is_new = stamp != self._stamp
         if is_new:
-            self._stamp, self._problem = stamp, ""
-            try:
-                self.config = load_task(self.task.config)
-            except TaskConfigError as error:
-                self.config, self._problem = None, "; ".join(error.problems)
+            self._read_anew()
+            self._stamp = stamp  # last: what could not be read at all is tried again
         if self._problem:
             raise HoldError(f"task.yaml cannot be used: {self._problem}")
         return is_new
+
+    def _read_anew(self) -> None:
+        self.config, self._stamp, self._problem = None, None, ""
+        try:
+            self.config = load_task(self.task.config)
+        except TaskConfigError as error:
+            self._problem = "; ".join(error.problems)
+            if os_error_beneath(error) is not None:
+                raise HoldError(f"task.yaml cannot be read: {self._problem}") from error
 
     def infer(self, pictures: list[str], sheet: CaseSheet | None) -> None:
         """Guess and write task.yaml.

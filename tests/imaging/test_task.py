@@ -74,3 +74,55 @@ def test_unusable_label_names_are_refused(names: list[str]) -> None:
 def test_a_bad_colour_is_refused() -> None:
     with pytest.raises(RecordError, match="expected #rrggbb"):
         label_scheme(["a"], ["red"])
+
+
+@pytest.mark.parametrize("labels", [[False, True], [{"name": True}, "a"]])
+def test_a_label_that_yaml_took_for_true_or_false_must_be_quoted(labels: list[object]) -> None:
+    with pytest.raises(TaskConfigError, match="in quotes: unquoted, YAML reads yes, no"):
+        parse_task({"kind": "classification", "labels": labels}, where="t")
+
+
+@pytest.mark.parametrize("name", [None, 1.5, ["a"], pytest.param(2**20_000, id="long")])
+def test_a_label_name_that_is_neither_text_nor_a_plain_number_is_refused(name: object) -> None:
+    with pytest.raises(TaskConfigError, match="expected a name"):
+        parse_task({"kind": "classification", "labels": ["a", {"name": name}]}, where="t")
+
+
+@pytest.mark.parametrize("color", [123456, 0, False, ["#123456"]])
+def test_a_colour_that_is_no_text_is_refused(color: object) -> None:
+    labels = [{"name": "lv", "color": color}]
+    with pytest.raises(TaskConfigError, match="expected a color in quotes"):
+        parse_task({"kind": "segmentation", "labels": labels}, where="t")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 3000,
+        "a: " + "9" * 5000,
+        "a: 2026-99-99",
+        "a: !!bool maybe",
+        "a: !!int ''",
+        "a: !!timestamp x",
+    ],
+)
+def test_what_the_yaml_parser_stumbles_over_is_a_problem_of_the_file(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "task.yaml").write_text(text)
+    with pytest.raises(TaskConfigError, match=r"task\.yaml: \S"):
+        load_task(tmp_path / "task.yaml")
+
+
+@pytest.mark.parametrize(
+    "line", ["title: *a9", "labels: [*a9]", "kind: *a9", "recipe: {batch: *a9}", "gate: *a9"]
+)
+def test_a_few_lines_that_stand_for_a_billion_names_are_quoted_in_short(
+    tmp_path: Path, line: str
+) -> None:
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    bomb += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    (tmp_path / "task.yaml").write_text("\n".join([*bomb, line]))
+    with pytest.raises(TaskConfigError, match=r"expected .*is not a known key") as caught:
+        load_task(tmp_path / "task.yaml")
+    assert len(str(caught.value)) < 2000

@@ -4,9 +4,10 @@ Written between two iterations, so that a resumed training continues with the ve
 same weights, same optimiser moments, same random numbers, same place in the budget.
 """
 
+import copy
 import io
 import logging
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,44 @@ def save_checkpoint(path: Path, state: TrainingState, recipe: Recipe) -> None:
     Raises:
         OSError: the share is full or gone; the previous checkpoint is still there.
     """
-    content = {
-        "recipe": recipe.digest,
+    stream = io.BytesIO()
+    torch.save({"recipe": recipe.digest, **_content_of(state)}, stream)
+    write_bytes(path, stream.getvalue())
+
+
+def load_checkpoint(path: Path, state: TrainingState, recipe: Recipe) -> bool:
+    """Continue from a checkpoint; False when there is none that fits, and nothing was changed.
+
+    A file that cannot be used, or of another recipe, is no checkpoint of this run: training
+    starts anew, which costs time but never a wrong model.
+
+    Raises:
+        OSError: the share did not let it be read.
+    """
+    if not path.is_file():
+        return False
+    data = path.read_bytes()
+    before = copy.deepcopy(_content_of(state))
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        if content["recipe"] != recipe.digest:
+            log.warning("ignored a checkpoint of another recipe in %s", path.parent)
+            return False
+        _apply(content, state)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Damaged bytes meet torch's readers with a dozen exception types, some of them only when
+        # half of the content is in place. Nothing is read from the share here.
+        log.warning("ignored an unusable checkpoint in %s: %r", path.parent, error)
+        _apply(before, state)
+        return False
+    return True
+
+
+def _content_of(state: TrainingState) -> dict[str, Any]:
+    return {
+        "device": state.generator.device.type,
         "network": state.network.state_dict(),
         "average": state.average.state_dict(),
         "optimiser": state.optimiser.state_dict(),
@@ -55,34 +92,17 @@ def save_checkpoint(path: Path, state: TrainingState, recipe: Recipe) -> None:
         "best_weights": state.best_weights,
         "finished": state.finished,
     }
-    stream = io.BytesIO()
-    torch.save(content, stream)
-    write_bytes(path, stream.getvalue())
 
 
-def load_checkpoint(path: Path, state: TrainingState, recipe: Recipe) -> bool:
-    """Continue from a checkpoint; False when there is none that fits, and nothing was changed.
-
-    A file that cannot be read, or of another recipe, is no checkpoint of this run: training
-    starts anew, which costs time but never a wrong model.
-    """
-    if not path.is_file():
-        return False
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        fits = content["recipe"] == recipe.digest
-    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        log.warning("ignored an unreadable checkpoint in %s: %s", path.parent, error)
-        return False
-    if not fits:
-        log.warning("ignored a checkpoint of another recipe in %s", path.parent)
-        return False
+def _apply(content: Mapping[str, Any], state: TrainingState) -> None:
     state.network.load_state_dict(content["network"])
     state.average.load_state_dict(content["average"])
     state.optimiser.load_state_dict(content["optimiser"])
-    state.scaler.load_state_dict(content["scaler"])
-    state.generator.set_state(content["generator"])
-    state.iteration, state.elapsed_s = content["iteration"], content["elapsed_s"]
+    # A GPU's random numbers and loss scale mean nothing to a CPU, and the other way round. Where a
+    # run goes on elsewhere, augmentation draws other numbers; all else is as it was.
+    if content["device"] == state.generator.device.type:
+        state.scaler.load_state_dict(content["scaler"])
+        state.generator.set_state(content["generator"])
+    state.iteration, state.elapsed_s = int(content["iteration"]), float(content["elapsed_s"])
     state.best_score, state.best_weights = content["best_score"], content["best_weights"]
-    state.finished = content["finished"]
-    return True
+    state.finished = bool(content["finished"])

@@ -11,7 +11,13 @@ from imaging.model.metrics import quadratic_scores
 from imaging.task import TaskConfig
 from services.trainer.checkpoint import TrainingState, Weights, load_checkpoint
 from services.trainer.errors import HopelessRunError, InterruptedRunError
-from services.trainer.loop import Surroundings, batch_indices, learning_rate, train
+from services.trainer.loop import (
+    Surroundings,
+    _fresh_state,
+    batch_indices,
+    learning_rate,
+    train,
+)
 from services.trainer.validate import Validation, certainty_per_class, dice_per_label
 from tests.phantoms import class_config, mask_config
 from tests.services.trainer.runs import Clock, SilentBoard, prepared, surroundings
@@ -109,6 +115,57 @@ def test_an_unusable_checkpoint_means_a_fresh_start(tmp_path: Path, spoil: str) 
     board = SilentBoard()
     train(recipe, data, surroundings(tmp_path, board, Clock(0.05)))
     assert board.started == 1
+
+
+def rewritten(path: Path, **changes: object) -> None:
+    """A whole checkpoint that says something else."""
+    torch.save(torch.load(path, weights_only=True) | {"finished": False} | changes, path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimiser": {"state": {}, "param_groups": []}},
+        {"generator": torch.zeros(16, dtype=torch.uint8)},
+        {"iteration": "many"},
+        {"average": {}},
+    ],
+    ids=["optimiser", "generator", "iteration", "average"],
+)
+def test_a_checkpoint_that_breaks_off_halfway_leaves_nothing_behind(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    recipe, data = prepared(tmp_path, mask_config(budget_s=1.0))
+    expected = train(recipe, data, surroundings(tmp_path, clock=Clock(0.05)))
+    rewritten(surroundings(tmp_path).checkpoint, **changes)
+    board = SilentBoard()
+    found = train(recipe, data, surroundings(tmp_path, board, Clock(0.05)))
+    assert board.started == 1
+    assert same(found.weights, expected.weights)
+
+
+def test_a_checkpoint_of_a_gpu_goes_on_without_one(tmp_path: Path) -> None:
+    recipe, data = prepared(tmp_path, mask_config(budget_s=1.0))
+    first = train(recipe, data, surroundings(tmp_path, clock=Clock(0.05)))
+    on_gpu = {"device": "cuda", "generator": torch.zeros(16, dtype=torch.uint8), "scaler": {"x": 1}}
+    rewritten(surroundings(tmp_path).checkpoint, **on_gpu)
+    board = SilentBoard()
+    again = train(recipe, data, surroundings(tmp_path, board, Clock(0.05)))
+    assert board.started == 0
+    assert again.iterations >= first.iterations
+
+
+def test_bit_rot_in_a_checkpoint_is_never_trouble(tmp_path: Path) -> None:
+    recipe, data = prepared(tmp_path, mask_config(budget_s=1.0))
+    train(recipe, data, surroundings(tmp_path, clock=Clock(0.05)))
+    path, state = surroundings(tmp_path).checkpoint, _fresh_state(recipe, torch.device("cpu"), None)
+    whole, draw = path.read_bytes(), np.random.default_rng(1)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in draw.integers(0, 3000, size=4):
+            damaged[place] = draw.integers(256)
+        path.write_bytes(damaged)
+        load_checkpoint(path, state, recipe)
 
 
 def test_a_loss_that_is_no_number_fails_with_advice(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def checked_regions(
 
 
 def chosen_labels(result: Mapping[str, Any], kind: str, scheme: LabelScheme) -> tuple[Label, ...]:
-    """The labels or classes that an entry carries, at least one.
+    """The labels or classes that an entry carries, at least one, each once.
 
     Raises:
         CodecError: there are none, or the task does not know one.
@@ -101,7 +101,7 @@ def chosen_labels(result: Mapping[str, Any], kind: str, scheme: LabelScheme) -> 
     names = value.get(kind)
     if not isinstance(names, list | tuple) or not names:
         raise CodecError(f"{kind} is {names!r:.60}, expected a list with a label")
-    return tuple(_known_label(name, scheme) for name in names)
+    return tuple(dict.fromkeys(_known_label(name, scheme) for name in names))
 
 
 def _known_label(name: object, scheme: LabelScheme) -> Label:

@@ -22,6 +22,11 @@ from imaging.labelstudio.brush import encode_rle
 from imaging.labelstudio.regions import RECTANGLE_KIND, checked_regions, chosen_labels
 from imaging.labelstudio.shapes import Box, Shape, box_value
 
+# How many pixels the regions of one answer may cover together: a thousand whole pictures of 2000 ×
+# 2000, which take a minute as ellipses (80 million pixels per second) and a second as brush masks.
+MAX_COVERED = 2**32
+MAX_WHOLE_PICTURES = 200  # … or so many pictures of any size
+
 LabelArray = npt.NDArray[np.uint8]
 Result = dict[str, Any]
 
@@ -43,12 +48,20 @@ def label_map_from_results(
         labels_HW, one index per pixel, 0 = background.
 
     Raises:
-        CodecError: a region is malformed, unlabelled, or of an unknown kind or label.
+        CodecError: a region is malformed, unlabelled, or of an unknown kind or label, or all of
+            them together cover more than anybody draws.
         GridMismatchError: a region was drawn on a picture of another size.
     """
     labels_HW = np.zeros(shape_HW, dtype=np.uint8)
+    budget = max(MAX_COVERED, MAX_WHOLE_PICTURES * labels_HW.size)
     for region in checked_regions(results, scheme, shape_HW):
         patch = region.patch(shape_HW)
+        budget -= patch.mask_HW.size
+        if budget < 0:
+            raise CodecError(
+                f"the regions up to number {region.place} of {len(results)} cover the picture of "
+                f"{shape_HW[1]} × {shape_HW[0]} pixels more often than anybody draws"
+            )
         part = labels_HW[patch.window]
         for label in region.labels:
             np.maximum(part, np.uint8(label.index), out=part, where=patch.mask_HW)

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from imaging.errors import CodecError, GridMismatchError
 from imaging.labels import LabelScheme, label_scheme
+from imaging.labelstudio import results as results_module
 from imaging.labelstudio.bitmask import encode_bitmask
 from imaging.labelstudio.brush import encode_rle
 from imaging.labelstudio.results import (
@@ -249,6 +250,34 @@ def test_a_region_drawn_on_a_picture_of_another_size_does_not_fit(shape: tuple[i
     with pytest.raises(GridMismatchError) as caught:
         label_map_from_results([result], SCHEME, SHAPE)
     assert (caught.value.expected, caught.value.found) == (SHAPE, shape)
+
+
+def test_a_label_that_a_region_repeats_is_drawn_once() -> None:
+    repeated = rectangle(2, 9, 3, 12)
+    repeated["value"]["rectanglelabels"] = ["kidney", "tumour"] * 1000
+    assert [box.label for box in boxes_from_results([repeated], SCHEME, SHAPE)] == [
+        "kidney",
+        "tumour",
+    ]
+
+
+def test_regions_that_cover_the_picture_more_often_than_anybody_draws_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(results_module, "MAX_COVERED", 0)
+    whole = rectangle(0, SHAPE[0], 0, SHAPE[1])
+    most = results_module.MAX_WHOLE_PICTURES
+    assert label_map_from_results([whole] * most, SCHEME, SHAPE).all()
+    with pytest.raises(
+        CodecError, match=f"number {most + 1} of {most + 9} cover the picture of 30"
+    ):
+        label_map_from_results([whole] * (most + 9), SCHEME, SHAPE)
+
+
+def test_a_thousand_small_regions_are_no_burden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_module, "MAX_COVERED", 0)
+    cells = [rectangle(row, row + 2, row, row + 2) for row in range(18)] * 60
+    assert label_map_from_results(cells, SCHEME, SHAPE).any()
 
 
 def test_an_answer_with_too_many_entries_is_refused() -> None:

@@ -17,7 +17,7 @@ STEP = 32  # the first convolution, the pooling and three levels halve the grid
 def plan_classification_2d(config: TaskConfig, facts: SnapshotFacts, accelerated: bool) -> Recipe:
     """The recipe before task.yaml's own numbers."""
     side = LONG_SIDE_ACCELERATED if accelerated else LONG_SIDE
-    view = plan_input(facts, long_side=side, step=STEP)
+    view = plan_input(facts, long_side=side, step=STEP, shortest_side=STEP)
     return Recipe(
         name="classification_2d",
         kind="classification",

@@ -4,22 +4,26 @@ from imaging.recipes.facts import SnapshotFacts
 from imaging.recipes.recipe import Fit, Normalisation, Preprocessing
 
 
-def plan_input(facts: SnapshotFacts, *, long_side: int, step: int) -> Preprocessing:
+def plan_input(
+    facts: SnapshotFacts, *, long_side: int, step: int, shortest_side: int
+) -> Preprocessing:
     """Input size and intensity scaling for these pictures.
 
     Args:
         facts: what the pictures look like.
         long_side: longest input side the machine can afford, in pixels.
         step: both sides become multiples of this.
+        shortest_side: what the network needs at least, a multiple of `step`.
 
     Returns:
         The median picture's grid, shrunk to `long_side` but never enlarged by more than
-        rounding. Pictures of one aspect ratio are stretched onto it, which then distorts next to
-        nothing; mixed ones are padded to a square, so that anatomy keeps its proportions.
+        rounding, tiny pictures excepted. Pictures of one aspect ratio are stretched onto it,
+        which then distorts next to nothing; mixed ones are padded to a square, so that anatomy
+        keeps its proportions.
     """
     scale = min(1.0, long_side / max(facts.median_H, facts.median_W))
-    height = _rounded(facts.median_H * scale, step)
-    width = _rounded(facts.median_W * scale, step)
+    height = max(shortest_side, _rounded(facts.median_H * scale, step))
+    width = max(shortest_side, _rounded(facts.median_W * scale, step))
     fit: Fit = "stretch" if facts.same_aspect else "pad"
     if fit == "pad":
         height = width = max(height, width)
@@ -40,4 +44,4 @@ def plan_input(facts: SnapshotFacts, *, long_side: int, step: int) -> Preprocess
 
 
 def _rounded(side: float, step: int) -> int:
-    return max(step, round(side / step) * step)
+    return round(side / step) * step

@@ -7,6 +7,7 @@ model can be explained, and trained again, from what lies next to it. Recipes ar
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -267,6 +268,14 @@ _READERS: dict[object, Callable[[str, object], Any]] = {
 } | dict.fromkeys((Kind, Fit, Normalisation, NetworkName, Activation, Norm), _text)
 
 
+def _values_to_normalise(recipe: Recipe) -> int:
+    """How many values per channel share a mean and a deviation on the coarsest grid."""
+    # A ResNet halves the grid in its first convolution and its pooling, too.
+    step = 1 << (len(recipe.widths) + (1 if recipe.network == "ResNet" else -1))
+    grid = math.ceil(recipe.input_H / step) * math.ceil(recipe.input_W / step)
+    return grid * (recipe.batch if recipe.norm == "BATCH" else 1)
+
+
 def _check_whole(recipe: Recipe) -> None:
     """What no single field can tell.
 
@@ -287,5 +296,11 @@ def _check_whole(recipe: Recipe) -> None:
         raise RecipeError(f"network is {recipe.network}, which is not made for {recipe.kind}")
     if recipe.network == "ResNet" and len(recipe.widths) != RESNET_LEVELS:
         raise RecipeError(f"widths has {len(recipe.widths)} levels, a ResNet has {RESNET_LEVELS}")
+    if _values_to_normalise(recipe) < 2:
+        raise RecipeError(
+            f"the input is {recipe.input_H} × {recipe.input_W}: a single value is left on the "
+            f"coarsest grid of the network, expected at least 2 for norm: {recipe.norm}; raise "
+            f"input_H or input_W"
+        )
     if recipe.dice_weight + recipe.cross_entropy_weight <= 0:
         raise RecipeError("dice_weight and cross_entropy_weight are both 0: nothing to learn from")

@@ -11,6 +11,7 @@ from imaging.task import TaskConfig
 
 WIDTHS = (16, 32, 64, 128, 256)
 STEP = 2 ** (len(WIDTHS) - 1)  # the grid is halved four times
+SHORTEST_SIDE = 2 * STEP  # instance norm needs more than one pixel on the coarsest grid
 LONG_SIDE = 128  # on a CPU four times the pictures per second of 256, and the better model
 LONG_SIDE_ACCELERATED = 512
 
@@ -18,7 +19,7 @@ LONG_SIDE_ACCELERATED = 512
 def plan_segmentation_2d(config: TaskConfig, facts: SnapshotFacts, accelerated: bool) -> Recipe:
     """The recipe before task.yaml's own numbers."""
     side = LONG_SIDE_ACCELERATED if accelerated else LONG_SIDE
-    view = plan_input(facts, long_side=side, step=STEP)
+    view = plan_input(facts, long_side=side, step=STEP, shortest_side=SHORTEST_SIDE)
     return Recipe(
         name="segmentation_2d",
         kind="segmentation",

@@ -32,6 +32,15 @@ def test_the_default_networks_fit_their_default_input(kind: str) -> None:
     assert logits.shape[1] == recipe.outputs
 
 
+@pytest.mark.parametrize("side", [8, 16, 23, 40])
+@pytest.mark.parametrize("kind", ["segmentation", "classification"])
+def test_networks_for_tiny_pictures_can_be_trained(kind: str, side: int) -> None:
+    config = replace(MASKS if kind == "segmentation" else CLASSES, recipe=type(MASKS.recipe)())
+    recipe = plan_recipe(config, replace(FACTS, median_H=side, median_W=side, same_aspect=True))
+    network = build_network(recipe).train()
+    network(torch.rand(recipe.batch, recipe.channels, *recipe.input_HW)).sum().backward()
+
+
 def test_the_mask_loss_falls_with_the_right_answer_and_knows_each_label() -> None:
     loss = build_loss(tiny_recipe(MASKS))
     labels_BHW = torch.zeros(1, 8, 8, dtype=torch.long)

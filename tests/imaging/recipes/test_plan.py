@@ -70,7 +70,8 @@ def test_a_recipe_for_the_other_kind_is_refused() -> None:
         ((256, 256), (128, 128)),
         ((2000, 1000), (128, 64)),
         ((90, 100), (96, 96)),
-        ((7, 9), (16, 16)),
+        ((7, 9), (32, 32)),  # 16 × 16 would be a single pixel on the coarsest grid
+        ((16, 300), (32, 128)),
     ],
 )
 def test_the_input_keeps_the_median_aspect_and_never_grows(

@@ -70,6 +70,9 @@ def test_all_problems_of_overrides_are_told_at_once() -> None:
     [
         ("segmentation", {"input_H": 100}, "expected multiples of 16"),
         ("segmentation", {"fit": "pad", "input_H": 64}, "expected a square"),
+        ("segmentation", {"input_H": 16, "input_W": 16}, "at least 2 for norm: INSTANCE"),
+        ("classification", {"input_H": 32, "input_W": 32, "batch": 1}, "2 for norm: BATCH"),
+        ("classification", {"input_H": 32, "input_W": 32, "norm": "INSTANCE"}, "norm: INSTANCE"),
         ("segmentation", {"network": "ResNet"}, "not made for segmentation"),
         ("segmentation", {"dice_weight": 0, "cross_entropy_weight": 0}, "nothing to learn from"),
         ("classification", {"widths": "16 32 64"}, "a ResNet has 4"),

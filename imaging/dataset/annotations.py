@@ -39,7 +39,7 @@ class AnnotationRecord:
     results: tuple[Mapping[str, Any], ...]
     revision: int = 1
     deleted: bool = False
-    skipped: bool = False  # Label Studio's was_cancelled: no answer was given
+    skipped: bool = False  # Label Studio's was_cancelled: no answer was given (or was deleted)
     lead_time_s: float | None = None
     model_version: str | None = None  # the prediction the annotator started from
     landed_at: str = ""
@@ -158,9 +158,10 @@ def answers_among(newest: Iterable[AnnotationRecord]) -> list[AnnotationRecord]:
     """Of the newest revisions of a case, the answers that count, oldest first.
 
     What people did in Label Studio, deleting included, supersedes a label that came with the
-    image; of several annotations by one person the newest counts.
+    image; skipping it is no answer and leaves it as it is. Of several annotations by one person
+    the newest counts.
     """
     ordered = sorted(newest, key=lambda record: (record.updated_at, record.key))
-    by_people = [record for record in ordered if record.origin == "label_studio"]
+    by_people = [one for one in ordered if one.origin == "label_studio" and not one.skipped]
     latest = {record.annotator: record for record in (by_people or ordered) if record.counts}
     return sorted(latest.values(), key=lambda record: (record.updated_at, record.key))

@@ -249,6 +249,7 @@ class Reconciler:
                 results=(),
                 revision=known.revision + 1 if known else 1,
                 deleted=True,
+                skipped=known is not None and known.skipped,
             )
         )
 

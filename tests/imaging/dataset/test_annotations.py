@@ -21,6 +21,16 @@ def test_what_people_did_supersedes_the_label_that_came_with_the_image(tmp_path:
     assert current_answers(task, case) == []
 
 
+def test_a_skip_leaves_the_label_that_came_with_the_image_as_it_is(tmp_path: Path) -> None:
+    task = make_task(tmp_path)
+    case = make_case(task, 1)
+    answer(task, case, "normal", key="import-0123456789ab", origin="import", annotator="import")
+    answer(task, case, [], key="5-5", skipped=True)
+    assert [one.key for one in current_answers(task, case)] == ["import-0123456789ab"]
+    answer(task, case, "pneumonia", key="5-6", annotator="4")
+    assert [one.key for one in current_answers(task, case)] == ["5-6"]
+
+
 def test_the_tenth_revision_is_newer_than_the_second(tmp_path: Path) -> None:
     task = make_task(tmp_path)
     case = make_case(task, 1)

@@ -180,6 +180,16 @@ def test_a_corrected_import_lands_as_the_answer_of_whoever_corrected_it(desk: De
     assert counted.annotator == "5" and counted.results == tuple(PNEUMONIA)
 
 
+def test_a_skip_that_is_deleted_again_leaves_the_imported_label_as_it_is(desk: Desk) -> None:
+    case, task = desk.case(1, imported=NORMAL)
+    skip = desk.source.annotate(task, [], was_cancelled=True)
+    desk.catch_up()
+    assert [one.key for one in current_answers(desk.task, case)] == [IMPORT_KEY]
+    desk.source.delete(task, skip)
+    assert desk.catch_up() == 1
+    assert [one.key for one in current_answers(desk.task, case)] == [IMPORT_KEY]
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_deleting_the_copy_of_an_import_takes_the_label_away(desk: Desk, restart: bool) -> None:
     case, task = desk.case(1, imported=NORMAL)

@@ -72,7 +72,8 @@ def parse_case_sheet(data: bytes) -> CaseSheet:
     except csv.Error as error:
         raise RecordError(f"{SHEET_NAME}: {error}", hint=HINT) from error
     columns = [cell.strip().lower() for cell in lines[0]]
-    if len(set(columns)) != len(columns):
+    named = [column for column in columns if column]  # spreadsheets add empty columns at the end
+    if len(set(named)) != len(named):
         raise RecordError(f"{SHEET_NAME}: a column name occurs twice", hint=HINT)
     rows: dict[str, CaseRow] = {}
     for number, cells in enumerate(lines[1:], start=2):

@@ -43,6 +43,14 @@ def test_short_lines_blank_lines_and_repeated_lines_are_fine() -> None:
     assert rows.rows["a"].patient == ""
 
 
+def test_empty_columns_at_the_end_are_passed_over() -> None:
+    rows = sheet("file,patient,,,\na.png,P1,,,\nb.png,P2,,,stray\n")
+    assert [(row.patient, dict(row.metadata)) for row in rows.rows.values()] == [
+        ("P1", {}),
+        ("P2", {}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -55,5 +55,5 @@ def measure_facts(snapshot: Snapshot) -> SnapshotFacts:
 
 
 def _spread(cases: Sequence[SnapshotCase]) -> list[SnapshotCase]:
-    step = max(1, len(cases) // SAMPLE)
-    return list(cases[::step])[:SAMPLE]
+    count = min(len(cases), SAMPLE)
+    return [cases[place * len(cases) // count] for place in range(count)]

@@ -117,3 +117,22 @@ def test_a_snapshot_without_training_cases_cannot_be_planned(tmp_path: Path) -> 
     pictures = [np.zeros((20, 20), np.uint8)]
     with pytest.raises(SnapshotError, match="no training cases"):
         measure_facts(snapshot_of(tmp_path, pictures, split="test"))
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 127, 128, 1000])
+def test_the_pictures_looked_at_are_spread_over_the_whole_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    snapshot = snapshot_of(tmp_path, [np.zeros((9, 9), dtype=np.uint8)])
+    cases = tuple(replace(snapshot.cases[0], image=Path(str(n))) for n in range(count))
+    seen: list[int] = []
+
+    def note(path: Path) -> np.ndarray:
+        seen.append(int(path.name))
+        return np.zeros((9, 9), dtype=np.uint8)
+
+    monkeypatch.setattr("imaging.recipes.facts.read_picture", note)
+    measure_facts(replace(snapshot, cases=cases))
+    assert len(seen) == len(set(seen)) == min(count, 64)
+    gaps = np.diff([*seen, count])
+    assert seen[0] == 0 and gaps.max() - gaps.min() <= 1

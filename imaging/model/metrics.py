@@ -56,9 +56,9 @@ class ClassScores:
     """One class against all others, over many cases."""
 
     cases: int  # in which the truth holds the class
-    auroc: float | None  # None: every case holds the class
+    auroc: float | None  # None: every case holds the class, or none does
     f1: float
-    sensitivity: float
+    sensitivity: float | None  # None: no case holds the class
     specificity: float | None  # None: every case holds the class
     true_positive: int
     false_positive: int
@@ -68,7 +68,11 @@ class ClassScores:
 
 @dataclass(frozen=True, slots=True)
 class ClassReport:
-    """Classes of many cases. A class that no case holds is None and outside all averages."""
+    """Classes of many cases.
+
+    A class that no case holds and no answer names is None and outside all averages. One that only
+    answers name has F1 0, and is outside the averages of what is not defined for it.
+    """
 
     cases: int
     accuracy: float  # with several classes per case: all of them right
@@ -332,14 +336,14 @@ def _class_scores(
     truth_N: Mask, answer_N: Mask, score_N: NDArray[np.floating]
 ) -> ClassScores | None:
     holds, lacks = int(truth_N.sum()), int((~truth_N).sum())
-    if not holds:
-        return None
     hits, alarms = int((truth_N & answer_N).sum()), int((~truth_N & answer_N).sum())
+    if not holds and not alarms:
+        return None
     return ClassScores(
         cases=holds,
         auroc=auroc(truth_N, score_N),
         f1=2 * hits / (holds + hits + alarms),
-        sensitivity=hits / holds,
+        sensitivity=hits / holds if holds else None,
         specificity=1 - alarms / lacks if lacks else None,
         true_positive=hits,
         false_positive=alarms,
@@ -348,8 +352,9 @@ def _class_scores(
     )
 
 
-def _balanced(scores: ClassScores) -> float:
-    """Mean of sensitivity and specificity; sensitivity alone when nobody lacks the class."""
-    if scores.specificity is None:
+def _balanced(scores: ClassScores) -> float | None:
+    """Mean of sensitivity and specificity; sensitivity alone when nobody lacks the class, and
+    nothing when nobody holds it."""
+    if scores.specificity is None or scores.sensitivity is None:
         return scores.sensitivity
     return (scores.sensitivity + scores.specificity) / 2

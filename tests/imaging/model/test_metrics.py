@@ -227,6 +227,30 @@ def test_a_class_that_no_case_holds_is_skipped_in_every_average() -> None:
     assert spoilt.balanced_accuracy == pytest.approx((0 + 1) / 2)
 
 
+def test_a_class_that_no_case_holds_but_answers_name_has_f1_zero() -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    spoilt_NK = ANSWERS_NK.copy()
+    spoilt_NK[0] = [0.1, 0.2, 0.7]
+    report = score_classes(TRUTH, spoilt_NK, CLASSES)
+    viral = report.classes["viral"]
+    assert viral is not None
+    assert (viral.cases, viral.f1, viral.sensitivity, viral.auroc) == (0, 0.0, None, None)
+    assert viral.specificity == pytest.approx(3 / 4)
+    answers = [CLASSES.names[k] for k in spoilt_NK.argmax(1)]
+    expected = sk.f1_score([name for (name,) in TRUTH], answers, average="macro")
+    assert report.f1 == pytest.approx(expected) == pytest.approx((0 + 4 / 5 + 0) / 3)
+
+
+def test_the_tables_worked_out_by_hand_agree_with_scikit_learn() -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    report = score_classes(TRUTH, ANSWERS_NK, CLASSES)
+    truth, answers = [name for (name,) in TRUTH], [CLASSES.names[k] for k in ANSWERS_NK.argmax(1)]
+    assert report.f1 == pytest.approx(sk.f1_score(truth, answers, average="macro"))
+    assert report.accuracy == pytest.approx(sk.accuracy_score(truth, answers))
+    expected = sk.balanced_accuracy_score(truth, answers)
+    assert report.balanced_accuracy == pytest.approx(expected)
+
+
 def test_auroc_counts_ties_as_half() -> None:
     positive = np.array([True, False, True, False])
     assert auroc(positive, np.full(4, 0.5)) == 0.5

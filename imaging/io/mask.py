@@ -41,12 +41,12 @@ def mask_content(pixels: PixelArray) -> MaskContent:
     )
 
 
-def labels_from_mask(pixels: PixelArray, scheme: LabelScheme | None) -> LabelArray:
+def labels_from_mask(pixels: PixelArray, scheme: LabelScheme) -> LabelArray:
     """The label map that a mask's pixels mean.
 
     Args:
         pixels: HW grey values or palette indices, or HWC colours, as `decode_mask` gives them.
-        scheme: the task's labels; None takes indices as they are and 0/255 as label 1.
+        scheme: the task's labels.
 
     Returns:
         uint8 HW, one index per pixel, 0 = background.
@@ -59,10 +59,10 @@ def labels_from_mask(pixels: PixelArray, scheme: LabelScheme | None) -> LabelArr
     values = _values(pixels)
     if set(values) == {0, 65535} or values == (65535,):  # a binary mask saved with 16 bits
         pixels, values = (pixels > 0) * np.uint8(255), tuple(v // 257 for v in values)
-    count = len(scheme.labels) if scheme else 1
+    count = len(scheme.labels)
     if values[-1] == 255 and set(values) <= {0, 255} and count == 1:
         return np.asarray(pixels == 255, dtype=np.uint8)
-    if values[-1] <= (len(scheme.labels) if scheme else 255):
+    if values[-1] <= count:
         return pixels.astype(np.uint8)
     raise PictureError(
         f"a mask with the values {_some(values)}; expected {_expected(scheme)}",
@@ -92,11 +92,11 @@ def check_palette(used: Sequence[tuple[int, Rgb]], scheme: LabelScheme | None) -
             )
 
 
-def _from_colors(pixels_HWC: PixelArray, scheme: LabelScheme | None) -> LabelArray:
+def _from_colors(pixels_HWC: PixelArray, scheme: LabelScheme) -> LabelArray:
     packed_HW = _packed(pixels_HWC)
     labels_HW = np.zeros(packed_HW.shape, dtype=np.uint8)
     matched = packed_HW == 0
-    for label in scheme.labels if scheme else ():
+    for label in scheme.labels:
         here = packed_HW == _pack(label.rgb)
         labels_HW[here] = label.index
         matched |= here
@@ -135,15 +135,11 @@ def _some(things: Sequence[object]) -> str:
     return shown if len(things) <= SHOWN else f"{shown}, … ({len(things)} in all)"
 
 
-def _expected(scheme: LabelScheme | None) -> str:
-    if scheme is None:
-        return "0 and 255, or indices from 0"
+def _expected(scheme: LabelScheme) -> str:
     if len(scheme.labels) == 1:
         return f"0 and 255, or 0 and 1 for {scheme.names[0]!r}"
     return f"0 to {len(scheme.labels)} for {_some(scheme.names)}"
 
 
-def _expected_colors(scheme: LabelScheme | None) -> str:
-    if scheme is None:
-        return "grey values, because the task's label colours are not known"
+def _expected_colors(scheme: LabelScheme) -> str:
     return _some([f"{label.color} ({label.name})" for label in scheme.labels])

@@ -160,7 +160,8 @@ def read_label_map(
     Args:
         path: a mask: 0/255, indices, palette or the scheme's colours (`imaging.io.mask`).
         shape_HW: rows and columns of its picture.
-        scheme: the task's labels; None for label maps that Labloop wrote.
+        scheme: the task's labels; None for label maps that Labloop wrote: one index per pixel,
+            whatever it is.
 
     Raises:
         GridMismatchError: the mask has other rows or columns.
@@ -170,7 +171,14 @@ def read_label_map(
     found = (int(pixels.shape[0]), int(pixels.shape[1]))
     if found != shape_HW:
         raise GridMismatchError(shape_HW, found)
-    return labels_from_mask(pixels, scheme)
+    if scheme is not None:
+        return labels_from_mask(pixels, scheme)
+    if pixels.dtype != np.uint8 or pixels.ndim != 2:
+        raise PictureError(
+            f"a label map of {pixels.dtype} {pixels.shape}, expected 8-bit grey",
+            reason="mask-values",
+        )
+    return pixels.astype(np.uint8, copy=False)
 
 
 def png_bytes(pixels: PixelArray) -> bytes:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stack import console
-from stack.errors import UsageError
+from stack.errors import RefusedError, UsageError
 from stack.home import Home
 from stack.verbs_data import Parsers, task_folder
 
 if TYPE_CHECKING:
     from imaging.model.evaluate import Evaluation
     from imaging.model.predict import Prediction, Predictor
+
+ANSWERS = "predictions.csv"
+EVALUATION, CASES = "evaluation.json", "cases.csv"
+ELSEWHERE = "Choose an empty folder for --output, or one that the same verb has written to."
+ANSWER_COLUMNS = ("file", "version", "score")  # then one per label
 
 
 def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
@@ -63,31 +69,68 @@ def predict_files(args: argparse.Namespace, home: Home) -> int:
     from imaging.model.predict import load_predictor
 
     predictor = load_predictor(chosen_model(home, args.task, args.version))
-    args.output.mkdir(parents=True, exist_ok=True)
     names = [file.stem for file in args.files]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated and predictor.kind == "segmentation":
         raise UsageError(f"found several files called {', '.join(repeated)}: masks would collide")
+    masks = {mask_name(file) for file in args.files} if predictor.kind == "segmentation" else set()
+    check_nothing_is_lost(args.output, {ANSWERS, *masks}, args.files)
+    args.output.mkdir(parents=True, exist_ok=True)
     progress = console.Progress(f"predicting with {predictor.version}")
-    rows, refused = [], 0
-    for number, file in enumerate(args.files, start=1):
-        try:
-            prediction = predictor.predict([read_picture(file)])[0]
-        except PictureError as error:
-            console.complain(f"{file}: {error}", error.hint)
-            refused += 1
-            continue
-        if prediction.labels_HW is not None:
-            write_label_map(args.output / f"{file.stem}.png", prediction.labels_HW)
-        rows.append(_row(file, predictor, prediction))
-        progress.tell(f"{number} of {len(args.files)}")
-    columns = ("file", "version", "score", *predictor.scheme.names)
-    with (args.output / "predictions.csv").open("w", newline="", encoding="utf-8") as stream:
+    answered = refused = 0
+    with (args.output / ANSWERS).open("w", newline="", encoding="utf-8") as stream:
         sheet = csv.writer(stream)
-        sheet.writerow(columns)
-        sheet.writerows(rows)
-    progress.finish(f"{len(rows)} of {len(args.files)} answered, see {args.output}")
+        sheet.writerow((*ANSWER_COLUMNS, *predictor.scheme.names))
+        for number, file in enumerate(args.files, start=1):
+            try:
+                prediction = predictor.predict([read_picture(file)])[0]
+            except PictureError as error:
+                console.complain(f"{file}: {error}", error.hint)
+                refused += 1
+                continue
+            # The row first: a mask that no row names would not be known as ours the next time.
+            sheet.writerow(_row(file, predictor, prediction))
+            stream.flush()
+            if prediction.labels_HW is not None:
+                write_label_map(args.output / mask_name(file), prediction.labels_HW)
+            answered += 1
+            progress.tell(f"{number} of {len(args.files)}")
+    progress.finish(f"{answered} of {len(args.files)} answered, see {args.output}")
     return 1 if refused else 0
+
+
+def mask_name(file: Path) -> str:
+    return f"{file.stem}.png"
+
+
+def check_nothing_is_lost(output: Path, names: set[str], inputs: Sequence[Path]) -> None:
+    """Make sure that writing these names replaces nothing but what `predict` wrote before.
+
+    Raises:
+        RefusedError: a target is an input, or a file that no earlier predictions.csv names.
+    """
+    pictures = {file.resolve() for file in inputs}
+    ours = _written_before(output)
+    for name in sorted(names):
+        target = output / name
+        if target.resolve() in pictures:
+            raise RefusedError(
+                f"{target} is one of the pictures and would be overwritten", hint=ELSEWHERE
+            )
+        if target.exists() and name not in ours:
+            raise RefusedError(f"{target} exists and is not from `predict`", hint=ELSEWHERE)
+
+
+def _written_before(output: Path) -> set[str]:
+    """The files that an earlier `predict` wrote here, as its predictions.csv tells."""
+    try:
+        with (output / ANSWERS).open(newline="", encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream)
+    except (OSError, ValueError, csv.Error):  # none, not text, or empty
+        return set()
+    if tuple(header[: len(ANSWER_COLUMNS)]) != ANSWER_COLUMNS:
+        return set()
+    return {ANSWERS, *(mask_name(Path(row[0])) for row in rows if row)}
 
 
 def evaluate_version(args: argparse.Namespace, home: Home) -> int:
@@ -97,6 +140,8 @@ def evaluate_version(args: argparse.Namespace, home: Home) -> int:
     from imaging.model.predict import load_predictor
 
     predictor = load_predictor(chosen_model(home, args.task, args.version))
+    if args.output:
+        check_evaluation_fits(args.output)
     snapshot = newest_snapshot(task_folder(home, args.task))
     cases = snapshot.of("test") if snapshot else ()
     if snapshot is None or not cases:
@@ -110,16 +155,26 @@ def evaluate_version(args: argparse.Namespace, home: Home) -> int:
     ]
     console.table((f"on {snapshot.id}", "value"), rows)
     if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
         _write_evaluation(args.output, evaluation)
         console.say(f"every case is in {args.output}")
     return 0
 
 
+def check_evaluation_fits(folder: Path) -> None:
+    """Make sure that no other `cases.csv` is replaced: in rawdata/ it says who the patients are.
+
+    Raises:
+        RefusedError: there is one that no evaluation has written.
+    """
+    if (folder / CASES).exists() and not (folder / EVALUATION).exists():
+        raise RefusedError(f"{folder / CASES} exists and is not from `evaluate`", hint=ELSEWHERE)
+
+
 def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     record = {"summary": evaluation.summary, **evaluation.details}
-    (folder / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as stream:
+    (folder / EVALUATION).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with (folder / CASES).open("w", newline="", encoding="utf-8") as stream:
         sheet = csv.writer(stream)
         sheet.writerow(("case", "patient", "label", "score"))
         for one in evaluation.scores:

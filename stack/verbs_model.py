@@ -75,7 +75,7 @@ def predict_files(args: argparse.Namespace, home: Home) -> int:
         raise UsageError(f"found several files called {', '.join(repeated)}: masks would collide")
     masks = {mask_name(file) for file in args.files} if predictor.kind == "segmentation" else set()
     check_nothing_is_lost(args.output, {ANSWERS, *masks}, args.files)
-    args.output.mkdir(parents=True, exist_ok=True)
+    make_folder(args.output)
     progress = console.Progress(f"predicting with {predictor.version}")
     answered = refused = 0
     with (args.output / ANSWERS).open("w", newline="", encoding="utf-8") as stream:
@@ -84,8 +84,10 @@ def predict_files(args: argparse.Namespace, home: Home) -> int:
         for number, file in enumerate(args.files, start=1):
             try:
                 prediction = predictor.predict([read_picture(file)])[0]
-            except PictureError as error:
-                console.complain(f"{file}: {error}", error.hint)
+            except (PictureError, OSError) as error:
+                console.complain(
+                    f"{file}: {_reason(error)}", "Expected PNG, JPEG or TIFF pictures."
+                )
                 refused += 1
                 continue
             # The row first: a mask that no row names would not be known as ours the next time.
@@ -97,6 +99,22 @@ def predict_files(args: argparse.Namespace, home: Home) -> int:
             progress.tell(f"{number} of {len(args.files)}")
     progress.finish(f"{answered} of {len(args.files)} answered, see {args.output}")
     return 1 if refused else 0
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that answers go to.
+
+    Raises:
+        UsageError: it is a file, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output is {folder}: {error.strerror}, expected a folder") from error
 
 
 def mask_name(file: Path) -> str:
@@ -171,7 +189,7 @@ def check_evaluation_fits(folder: Path) -> None:
 
 
 def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     record = {"summary": evaluation.summary, **evaluation.details}
     (folder / EVALUATION).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     with (folder / CASES).open("w", newline="", encoding="utf-8") as stream:

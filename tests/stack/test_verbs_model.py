@@ -82,6 +82,28 @@ def test_predict_may_be_run_again_into_its_own_output(
     assert predict(home, output, output / "a.png") == 3  # its mask, but now it is the input
 
 
+def test_what_cannot_be_read_is_told_and_the_rest_is_answered(
+    home: Home, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "letter.png").write_text("Dear colleague")
+    strangers = (pictures / "nope.png", pictures, pictures / "letter.png")
+    assert predict(home, tmp_path / "out", *strangers, pictures / "a.png") == 1
+    assert answered(tmp_path / "out") == ["a.png"]
+    words = capsys.readouterr().err
+    assert all(str(one) in words for one in strangers)
+    assert "No such file" in words and "PNG, JPEG or TIFF" in words
+    assert "rawdata" not in words and "Error" not in words
+
+
+@pytest.mark.parametrize("output", ["/proc/nowhere", "{file}"])
+def test_an_output_folder_that_cannot_be_is_wrong_usage(
+    home: Home, pictures: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = output.replace("{file}", str(pictures / "b.png"))
+    assert predict(home, Path(output), pictures / "a.png") == 2
+    assert output in capsys.readouterr().err
+
+
 def test_an_evaluation_never_replaces_a_sheet_of_patients(home: Home, tmp_path: Path) -> None:
     sheet = tmp_path / "cases.csv"
     sheet.write_text("file,patient")

@@ -10,9 +10,9 @@ from contextlib import suppress
 from stack.bootstrap import Wishes, prepare
 from stack.errors import NotReadyError, StackError
 from stack.home import SUPERVISOR, Home
+from stack.lock import holder, is_supervised
 from stack.logs import last_lines
-from stack.processes import end_marked, is_alive, tied_to_parent
-from stack.runners.local import is_supervised
+from stack.processes import end_marked, tied_to_parent
 from stack.settings import inherited_environment
 from stack.state import ServiceStatus, StackStatus, read_state
 
@@ -92,15 +92,18 @@ def wait_until_healthy(
     """
     deadline = time.monotonic() + timeout_s
     while True:
-        status = read_state(home)
-        if status is None or not status.is_supervised:
+        if holder(home) is None:
             raise NotReadyError(f"the stack of {home.root} is not running")
-        on_look(status.services)
-        if status.is_healthy:
-            return status
-        is_failing = any(service.state == "failing" for service in status.services)
+        status = read_state(home)
+        services: Sequence[ServiceStatus] = ()
+        if status is not None and status.is_supervised:  # not an earlier supervisor's
+            services = status.services
+            on_look(services)
+            if status.is_healthy:
+                return status
+        is_failing = any(service.state == "failing" for service in services)
         if is_failing or time.monotonic() > deadline:
-            troubled = [service for service in status.services if service.state != "healthy"]
+            troubled = [service for service in services if service.state != "healthy"]
             words = "; ".join(f"{one.name} {one.state} ({one.reason})" for one in troubled)
             raise NotReadyError(words)
         time.sleep(LOOK_EVERY_S)
@@ -111,24 +114,24 @@ def stop(home: Home, on_look: Watcher = lambda _: None) -> bool:
 
     A home whose supervisor was killed is cleaned up in the same way.
     """
-    status = read_state(home)
-    if status is None or not status.is_supervised:
+    supervisor = holder(home)
+    if supervisor is None:
         return end_marked(home.root, grace_s=ORPHAN_GRACE_S) > 0
     with suppress(ProcessLookupError):
-        os.kill(status.pid, signal.SIGTERM)
+        os.kill(supervisor.pid, signal.SIGTERM)
     deadline = time.monotonic() + FAREWELL_S
-    before = status.services
-    while is_alive(status.pid, status.started) and time.monotonic() < deadline:
+    before = read_state(home)
+    while supervisor.is_alive and time.monotonic() < deadline:
         now = read_state(home)
-        if now is not None and now.services != before:
-            before = now.services
-            on_look(before)
+        if now is not None and now != before:
+            before = now
+            on_look(now.services)
             deadline = time.monotonic() + FAREWELL_S
         time.sleep(LOOK_EVERY_S)
-    if is_alive(status.pid, status.started):
+    if supervisor.is_alive:
         with suppress(ProcessLookupError):
-            os.kill(status.pid, signal.SIGKILL)
+            os.kill(supervisor.pid, signal.SIGKILL)
     end_marked(home.root)
     with suppress(ChildProcessError):  # it was started by another process, as a rule
-        os.waitpid(status.pid, os.WNOHANG)
+        os.waitpid(supervisor.pid, os.WNOHANG)
     return True

@@ -12,8 +12,8 @@ from typing import Literal
 
 from stack.environments import USUAL, Checkout
 from stack.home import Home
+from stack.lock import is_supervised
 from stack.ports import is_free, remembered_ports
-from stack.runners.local import is_supervised
 
 Grade = Literal["ok", "warn", "fail"]
 GIB = 2**30

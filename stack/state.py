@@ -54,19 +54,16 @@ def write_state(home: Home, status: StackStatus) -> None:
 def read_state(home: Home) -> StackStatus | None:
     """What the last supervisor of this home wrote; None before the first one.
 
-    Raises:
-        RecordError: the file is damaged.
+    A damaged file is as good as none: whether a stack runs, the lock knows.
     """
-    if not home.stack_state.is_file():
-        return None
-    record = read_json(home.stack_state)
     try:
+        record = read_json(home.stack_state)
         services = tuple(_service(entry) for entry in record["services"])
         return StackStatus(
             int(record["pid"]), int(record["started"]), str(record["since"]), services
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{home.stack_state}: {error!r} while reading the services") from error
+    except (RecordError, KeyError, TypeError, ValueError):
+        return None
 
 
 def stopped(services: Sequence[ServiceStatus]) -> tuple[ServiceStatus, ...]:

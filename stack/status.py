@@ -14,6 +14,7 @@ from imaging.publish import read_json
 from imaging.runs import OVER, list_runs, load_state
 from stack.compose import read_compose
 from stack.home import Home
+from stack.lock import is_supervised
 from stack.state import ServiceStatus, read_state, stopped
 
 WATCHDOG = "watchdog"  # its state folder holds <task>.json: what it counts and waits for
@@ -52,7 +53,9 @@ class Overview:
 def overview(home: Home, compose_file: Path) -> Overview:
     """Everything there is to say about a home, whether it runs or not."""
     status = read_state(home)
-    running = status is not None and status.is_supervised
+    running = is_supervised(home)
+    if running and status is not None and not status.is_supervised:
+        status = None  # an earlier supervisor wrote it
     if status is None:
         services: tuple[ServiceStatus, ...] = tuple(
             ServiceStatus(service.name, "stopped") for service in read_compose(compose_file)
@@ -60,6 +63,8 @@ def overview(home: Home, compose_file: Path) -> Overview:
     else:
         services = status.services if running else stopped(status.services)
     note = ""
+    if running and status is None:
+        note = f"it runs, but {home.stack_state} does not say what; look again in a moment"
     was_up = status is not None and any(one.state != "stopped" for one in status.services)
     if was_up and not running:
         note = "the supervisor was killed; `labloop up` cleans up and starts again"

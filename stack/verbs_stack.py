@@ -97,7 +97,8 @@ def bring_up(args: argparse.Namespace, home: Home) -> int:
 def _up_here(home: Home, wishes: Wishes) -> int:
     from stack.bootstrap import prepare
     from stack.errors import AlreadyRunningError
-    from stack.runners.local import Supervisor, is_supervised
+    from stack.lock import is_supervised
+    from stack.runners.local import Supervisor
     from stack.runtime.log import start_logging
     from stack.settings import inherited_environment
 
@@ -121,7 +122,7 @@ def _up_here(home: Home, wishes: Wishes) -> int:
 def _up_detached(home: Home, wishes: Wishes) -> int:
     from stack.control import start_detached, wait_until_healthy
     from stack.errors import NotReadyError
-    from stack.runners.local import is_supervised
+    from stack.lock import is_supervised
 
     if is_supervised(home):
         console.say("the stack is running already; new options count after `labloop down`")

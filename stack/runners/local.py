@@ -6,7 +6,6 @@ the lock is for. It may be killed at any time: the kernel then ends the services
 `processes.tied_to_parent`), and the next supervisor ends whatever is left.
 """
 
-import fcntl
 import logging
 import os
 import select
@@ -17,9 +16,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from imaging.ids import utc_now
-from stack.errors import AlreadyRunningError
 from stack.health import Prober
 from stack.home import SUPERVISOR, Home
+from stack.lock import only_supervisor
 from stack.logs import rotate
 from stack.plan import RUNNING, Start, State, Stop, may_start, plan_down, plan_up
 from stack.processes import end_marked, start_time
@@ -29,42 +28,7 @@ from stack.state import ServiceStatus, StackStatus, write_state
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2
-LOOK_EVERY_S = 0.05
-LOCK_PATIENCE_S = 0.5  # somebody who only looks (`is_supervised`) holds it for a moment too
 ROTATE_EVERY_S = 30.0
-
-
-@contextmanager
-def only_supervisor(home: Home) -> Iterator[None]:
-    """Hold the home's lock. The kernel releases it however the process ends.
-
-    Raises:
-        AlreadyRunningError: another process holds it.
-    """
-    home.run.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + LOCK_PATIENCE_S
-    with home.lock.open("a") as stream:
-        while not _try_lock(stream.fileno()):
-            if time.monotonic() >= deadline:
-                raise AlreadyRunningError(f"the stack of {home.root} is running")
-            time.sleep(LOOK_EVERY_S)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_supervised(home: Home) -> bool:
-    """Whether a supervisor holds the home's lock."""
-    if not home.lock.exists():
-        return False
-    with home.lock.open("a") as stream:
-        return not _try_lock(stream.fileno())
 
 
 class Supervisor:
@@ -87,6 +51,7 @@ class Supervisor:
         self.rotated_s = 0.0
         self.since = utc_now()
         self.written: tuple[ServiceStatus, ...] | None = None
+        self.written_stamp: tuple[int, ...] | None = None
 
     def run(self) -> None:
         """Start everything, keep it running until SIGTERM or SIGINT, stop everything.
@@ -154,7 +119,7 @@ class Supervisor:
 
     def _report(self) -> None:
         services = tuple(child.status() for child in self.children.values())
-        if services == self.written:
+        if services == self.written and _stamp(self.home) == self.written_stamp:
             return
         pid = os.getpid()
         try:
@@ -165,7 +130,7 @@ class Supervisor:
                 log.warning("the state of the stack could not be written: %s", error)
             self.written = None
         else:
-            self.written = services
+            self.written, self.written_stamp = services, _stamp(self.home)
 
     def _shut_down(self, wake: int) -> None:
         """Stop dependents before what they depend on; a second signal ends all at once."""
@@ -223,6 +188,15 @@ class Supervisor:
                 signal.signal(number, handler)
             os.close(reader)
             os.close(writer)
+
+
+def _stamp(home: Home) -> tuple[int, ...] | None:
+    """Tells stack.json as we wrote it from one that somebody removed or changed."""
+    try:
+        found = home.stack_state.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _wait(wake: int, timeout_s: float) -> None:

@@ -3,9 +3,6 @@
 import os
 from pathlib import Path
 
-import pytest
-
-from imaging.errors import RecordError
 from stack.home import Home
 from stack.processes import start_time
 from stack.state import ServiceStatus, StackStatus, read_state, stopped, write_state
@@ -30,13 +27,12 @@ def test_a_supervisor_is_known_by_pid_and_start_time() -> None:
     assert not status(os.getpid(), mine - 1).is_supervised  # an earlier process had this pid
 
 
-def test_a_damaged_state_is_an_error_with_the_place(tmp_path: Path) -> None:
+def test_a_damaged_state_is_as_good_as_none(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.run.mkdir()
-    for text in ("{}", '{"pid": 1, "started": 1, "since": "", "services": [{"state": "new"}]}'):
+    for text in ("", "{}", '{"pid": 1, "started": 1, "since": "", "services": [{"state": "new"}]}'):
         home.stack_state.write_text(text)
-        with pytest.raises(RecordError, match=r"stack\.json"):
-            read_state(home)
+        assert read_state(home) is None
 
 
 def test_without_a_supervisor_services_are_stopped_and_keep_their_place() -> None:

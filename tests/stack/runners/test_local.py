@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from stack.bootstrap import Wishes, prepare
+from stack.bootstrap import COMPOSE_FILE, Wishes, prepare
 from stack.control import start_detached, stop, wait_until_healthy
 from stack.errors import AlreadyRunningError, NotReadyError
 from stack.home import Home
+from stack.lock import Holder, holder, is_supervised, only_supervisor
 from stack.processes import marked
-from stack.runners.local import Supervisor, is_supervised, only_supervisor
+from stack.runners.local import Supervisor
 from stack.state import ServiceStatus, StackStatus, read_state
+from stack.status import overview
 from tests.stack.fake_stack import beat, service, web, write_stack
 
 PATIENCE_S = 20.0
@@ -123,6 +125,22 @@ def test_down_cleans_up_after_a_killed_supervisor(home: Home, tmp_path: Path) ->
     os.kill(status.pid, signal.SIGKILL)
     stop(home)
     assert marked(home.root) == []
+
+
+@pytest.mark.parametrize("damage", ["removed", "emptied"])
+def test_a_stack_whose_state_file_is_lost_is_seen_and_stopped(home: Home, damage: str) -> None:
+    start(home, shop=beat())
+    supervisor = wait_until_healthy(home, PATIENCE_S)
+    assert holder(home) == Holder(supervisor.pid, supervisor.started)
+    if damage == "removed":
+        home.stack_state.unlink()
+    else:
+        home.stack_state.write_text("")
+    assert overview(home, COMPOSE_FILE).running
+    wait_for(lambda: read_state(home) == supervisor)  # the supervisor says it again
+    home.stack_state.unlink()
+    assert stop(home)
+    assert marked(home.root) == [] and not supervisor.is_supervised
 
 
 def test_two_homes_run_side_by_side(home: Home, tmp_path: Path) -> None:

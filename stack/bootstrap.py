@@ -13,12 +13,15 @@ from pathlib import Path
 from imaging.ids import utc_now
 from imaging.layout import MARKER, Nas
 from imaging.publish import write_text
+from stack import console
 from stack.compose import Service, fill_in, read_compose, variables_in
 from stack.credentials import ensure_secrets
 from stack.environments import ROOT, programs_of
 from stack.errors import RefusedError, UsageError
 from stack.home import Home
-from stack.ports import HOST, assign_ports
+from stack.lock import only_supervisor
+from stack.ports import HOST, assign_ports, remembered_ports
+from stack.processes import end_marked
 from stack.runners.child import Launch
 from stack.settings import inherited_environment, read_env_file
 
@@ -44,6 +47,7 @@ def prepare(home: Home, wishes: Wishes) -> list[Launch]:
         UsageError: compose.yaml, the settings or the ports are wrong.
         NotInstalledError: an environment is missing.
         RefusedError: the NAS is not the one it was, or a secret that must not change is gone.
+        AlreadyRunningError: the stack runs, so nothing may be changed.
     """
     services = read_compose(wishes.compose_file)
     settings = read_settings(wishes, services)
@@ -53,8 +57,9 @@ def prepare(home: Home, wishes: Wishes) -> list[Launch]:
     home.states.chmod(0o700)
     connect_nas(home, wishes.nas)
     ensure_secrets(home)
-    listening = [service.name for service in services if service.local.port]
-    ports = assign_ports(home, listening, wishes.ports)
+    with only_supervisor(home):
+        end_leftovers(home, services)  # they may sit on the very ports that are remembered
+        ports = choose_ports(home, services, wishes.ports)
     settings |= {
         "HOST": HOST,
         "NAS_ROOT": str(home.nas.root),
@@ -71,6 +76,28 @@ def prepare(home: Home, wishes: Wishes) -> list[Launch]:
         return Launch(filled, programs[service.name], folder, ports.get(service.name))
 
     return [launch(service) for service in services]
+
+
+def end_leftovers(home: Home, services: Sequence[Service]) -> None:
+    """End what a supervisor that was killed has left behind; whoever calls holds the lock."""
+    # They got SIGTERM when their supervisor died; they may take as long as any service may.
+    grace_s = max((service.local.stop_s for service in services), default=0.0)
+    orphans = end_marked(home.root, grace_s=grace_s)
+    if orphans:
+        console.warn(f"ended {orphans} processes that an earlier supervisor had left")
+
+
+def choose_ports(
+    home: Home, services: Sequence[Service], asked: Mapping[str, int]
+) -> dict[str, int]:
+    """A port for each service that listens; a person hears of it when one had to change."""
+    before = remembered_ports(home)
+    names = [service.name for service in services if service.local.port]
+    ports = assign_ports(home, names, asked)
+    for name, port in ports.items():
+        if name not in asked and before.get(name, port) != port:
+            console.warn(f"{name} listens on {port} from now on: port {before[name]} is taken")
+    return ports
 
 
 def read_settings(wishes: Wishes, services: Sequence[Service]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 It starts them as child processes in the order of the plan, asks each for its health, starts the
 dead again, and writes what it knows to stack.json. One home has one supervisor, which is what
 the lock is for. It may be killed at any time: the kernel then ends the services (see
-`processes.tied_to_parent`), and the next supervisor ends whatever is left.
+`processes.tied_to_parent`), and the next start ends whatever is left (see `bootstrap.prepare`).
 """
 
 import logging
@@ -21,7 +21,7 @@ from stack.home import SUPERVISOR, Home
 from stack.lock import only_supervisor
 from stack.logs import rotate
 from stack.plan import RUNNING, Start, State, Stop, may_start, plan_down, plan_up
-from stack.processes import end_marked, start_time
+from stack.processes import start_time
 from stack.runners.child import Child, Launch
 from stack.state import ServiceStatus, StackStatus, write_state
 
@@ -60,7 +60,8 @@ class Supervisor:
             AlreadyRunningError: this home has a supervisor.
         """
         with only_supervisor(self.home), self._signals() as wake:
-            self._prepare()
+            for name in self.children:
+                self.home.state(name).mkdir(parents=True, exist_ok=True)
             self.prober.start()
             self.pending = plan_up(self.services, running=frozenset())
             try:
@@ -70,15 +71,6 @@ class Supervisor:
             finally:
                 self._shut_down(wake)
                 self.prober.stop()
-
-    def _prepare(self) -> None:
-        for child in self.children.values():
-            self.home.state(child.name).mkdir(parents=True, exist_ok=True)
-        # They got SIGTERM when their supervisor died; they may take as long as any service may.
-        grace_s = max((service.local.stop_s for service in self.services), default=0.0)
-        orphans = end_marked(self.home.root, grace_s=grace_s)
-        if orphans:
-            log.warning("ended %d processes that an earlier supervisor had left", orphans)
 
     @property
     def states(self) -> dict[str, State]:

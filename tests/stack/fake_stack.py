@@ -13,7 +13,9 @@ SERVICE = """
     kind = sys.argv[1]
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     print(f"{kind} says hello", flush=True)
-    if kind == "web":
+    if kind == "deaf-web":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if kind.endswith("web"):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_response(200)

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from stack.control import start_detached, stop, wait_until_healthy
 from stack.errors import AlreadyRunningError, NotReadyError
 from stack.home import Home
 from stack.lock import Holder, holder, is_supervised, only_supervisor
+from stack.ports import HOST, is_free
 from stack.processes import marked
 from stack.runners.local import Supervisor
 from stack.state import ServiceStatus, StackStatus, read_state
@@ -115,6 +117,34 @@ def test_after_the_supervisor_is_killed_the_next_one_finds_a_clean_table(home: H
     wait_until_healthy(home, PATIENCE_S)
     assert not before & set(marked(home.root))
     assert seen(home, "shop").port == port
+
+
+def test_a_service_that_outlives_its_supervisor_does_not_cost_the_next_one_its_port(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = web(command=["python", "service.py", "deaf-web"], stop_s=0.3)
+    start(home, shop=shop)
+    port = wait_until_healthy(home, PATIENCE_S).services[0].port
+    supervisor = holder(home)
+    assert port is not None and supervisor is not None
+    os.kill(supervisor.pid, signal.SIGKILL)
+    wait_for(lambda: not is_supervised(home))
+    assert not is_free(port)
+    start(home, shop=shop)
+    assert wait_until_healthy(home, PATIENCE_S).services[0].port == port
+    stop(home)
+
+    with socket.create_server((HOST, port)):
+        prepare(home, Wishes(home.root.parent / "stack" / "compose.yaml"))
+    assert f"port {port} is taken" in capsys.readouterr().err
+
+
+def test_nothing_is_prepared_or_ended_in_a_home_that_runs(home: Home) -> None:
+    start(home, shop=beat())
+    before = marked(home.root)
+    with pytest.raises(AlreadyRunningError):
+        prepare(home, Wishes(home.root.parent / "stack" / "compose.yaml"))
+    assert marked(home.root) == before
 
 
 def test_down_cleans_up_after_a_killed_supervisor(home: Home, tmp_path: Path) -> None:

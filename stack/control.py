@@ -41,15 +41,28 @@ def start_detached(home: Home, wishes: Wishes, *, tied: bool = False) -> None:
     prepare(home, wishes)
     command = [sys.executable, "-m", "stack.cli", "up", "--local", *_options(home, wishes)]
     pid = _spawn(home, tied_to_parent(command) if tied else command)
+    try:
+        if _is_born(home, pid):
+            return
+    except KeyboardInterrupt:
+        if tied:
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+        raise
+    words = " | ".join(last_lines(home.log(SUPERVISOR), 5))
+    raise StackError(f"the supervisor did not start: {words}", hint="See its log in logs/.")
+
+
+def _is_born(home: Home, pid: int) -> bool:
+    """Wait for the supervisor's first word; whether it came."""
     deadline = time.monotonic() + BIRTH_S
     while time.monotonic() < deadline:
         if (status := read_state(home)) is not None and status.pid == pid:
-            return
+            return True
         if os.waitpid(pid, os.WNOHANG)[0]:
-            break
+            return False
         time.sleep(LOOK_EVERY_S)
-    words = " | ".join(last_lines(home.log(SUPERVISOR), 5))
-    raise StackError(f"the supervisor did not start: {words}", hint="See its log in logs/.")
+    return False
 
 
 def _spawn(home: Home, command: list[str]) -> int:

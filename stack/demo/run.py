@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stack import console
@@ -13,10 +13,10 @@ from stack.credentials import ADMIN_PASSWORD, LABEL_STUDIO_TOKEN
 from stack.demo.dataset import DemoSet, demo_set
 from stack.demo.narrator import DemoError, Narrator
 from stack.demo.story import Outcome, Story, verdict_page
-from stack.errors import StackError
 from stack.home import Home
+from stack.lock import is_supervised
 from stack.runtime.label_studio import LabelStudio
-from stack.state import ServiceStatus, StackStatus, read_state
+from stack.state import ServiceStatus, StackStatus
 
 HEALTHY_S = 600.0  # Label Studio's first start on a slow disk
 
@@ -24,7 +24,7 @@ HEALTHY_S = 600.0  # Label Studio's first start on a slow disk
 def run_demo(
     home: Home, name: str, *, budget_s: float | None, data: Path, exit_when_done: bool
 ) -> int:
-    """Show the loop turning; 0 when it did, 1 when it did not.
+    """Show the loop turning; 0 when it did, 1 when it did not, however the person then leaves.
 
     Args:
         home: a folder of the demo's own.
@@ -32,25 +32,32 @@ def run_demo(
         budget_s: training time per run; None = the set's own.
         data: the folder of openly licensed image sets.
         exit_when_done: stop by itself in place of waiting for Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: the person interrupted the story; everything has been stopped.
     """
-    narrator = Narrator(console.say)
     demo = demo_set(name, budget_s, data)
+    narrator = Narrator(console.say)
     console.say(_plan(demo, home))
-    stopping = threading.Event()
-    with _stopped_by_signal(stopping), _running_stack(home, narrator) as status:
-        code = 0
-        try:
-            token = home.secret(LABEL_STUDIO_TOKEN).read_text(encoding="utf-8").strip()
-            with LabelStudio(_url(status, "label-studio"), token, timeout_s=60.0) as client:
-                outcome = Story(home, demo, client, narrator).tell()
-            console.say(last_screen(home, demo, status, outcome))
-        except DemoError as error:
-            code = 1
-            console.complain(str(error), f"`labloop status --home {home.root}`, `labloop logs`")
+    with _one_interruption() as interrupted, _running_stack(home, narrator) as status:
+        code = _tell(home, demo, status, narrator)
         if not exit_when_done:
-            console.say("\nEverything stays up for you to click through. Ctrl-C stops it all.")
-            stopping.wait()
+            with suppress(KeyboardInterrupt):  # the story is over; its code stands
+                console.say("\nEverything stays up for you to click through. Ctrl-C stops it all.")
+                interrupted.wait()
     return code
+
+
+def _tell(home: Home, demo: DemoSet, status: StackStatus, narrator: Narrator) -> int:
+    try:
+        token = home.secret(LABEL_STUDIO_TOKEN).read_text(encoding="utf-8").strip()
+        with LabelStudio(_url(status, "label-studio"), token, timeout_s=60.0) as client:
+            outcome = Story(home, demo, client, narrator).tell()
+        console.say(last_screen(home, demo, status, outcome))
+        return 0
+    except DemoError as error:
+        console.complain(str(error), f"`labloop status --home {home.root}`, `labloop logs`")
+        return 1
 
 
 @contextmanager
@@ -70,29 +77,27 @@ def _running_stack(home: Home, narrator: Narrator) -> Iterator[StackStatus]:
 
         yield wait_until_healthy(home, HEALTHY_S, tell)
     finally:
-        if read_state(home) is not None:
+        if is_supervised(home):
             narrator.say("stopping every process of the demo …")
             stop(home)
             narrator.say("all stopped")
 
 
 @contextmanager
-def _stopped_by_signal(stopping: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the demo in order: a first one wakes it, or interrupts the story."""
+def _one_interruption() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM interrupt once; from then on they let everything be stopped in order."""
+    interrupted = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
-        if not stopping.is_set():
-            stopping.set()
+        if not interrupted.is_set():
+            interrupted.set()
             raise KeyboardInterrupt
 
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield
-    except KeyboardInterrupt:
-        console.say("\nstopped by you")
-        raise StackError("the demo was interrupted") from None
+        yield interrupted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

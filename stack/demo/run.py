@@ -13,6 +13,7 @@ from stack.credentials import ADMIN_PASSWORD, LABEL_STUDIO_TOKEN
 from stack.demo.dataset import DemoSet, demo_set
 from stack.demo.narrator import DemoError, Narrator
 from stack.demo.story import Outcome, Story, verdict_page
+from stack.errors import RefusedError
 from stack.home import Home
 from stack.lock import is_supervised
 from stack.runtime.label_studio import LabelStudio
@@ -34,9 +35,11 @@ def run_demo(
         exit_when_done: stop by itself in place of waiting for Ctrl-C.
 
     Raises:
+        RefusedError: the home is a real stack's.
         KeyboardInterrupt: the person interrupted the story; everything has been stopped.
     """
     demo = demo_set(name, budget_s, data)
+    require_fresh(home)
     narrator = Narrator(console.say)
     console.say(_plan(demo, home))
     with _one_interruption() as interrupted, _running_stack(home, narrator) as status:
@@ -46,6 +49,22 @@ def run_demo(
                 console.say("\nEverything stays up for you to click through. Ctrl-C stops it all.")
                 interrupted.wait()
     return code
+
+
+def require_fresh(home: Home) -> None:
+    """Make sure that the demo does not work on, and in the end stop, a stack of the lab.
+
+    Raises:
+        RefusedError: the home runs, or holds a task.
+    """
+    found = "runs a stack" if is_supervised(home) else ""
+    for task in home.nas.tasks():
+        found = found or f"holds {task.name}"
+    if found:
+        raise RefusedError(
+            f"{home.root} {found}, expected a folder of the demo's own",
+            hint="Leave --home out, and the demo makes itself a home of its own in .demo/.",
+        )
 
 
 def _tell(home: Home, demo: DemoSet, status: StackStatus, narrator: Narrator) -> int:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from stack.bootstrap import Wishes
+from stack.bootstrap import Wishes, init_nas
 from stack.cli import INTERRUPTED, main
+from stack.control import start_detached, stop
 from stack.demo.narrator import DemoError
 from stack.home import Home
-from stack.lock import is_supervised
+from stack.lock import is_supervised, only_supervisor
 from stack.processes import marked
 from tests.stack.fake_stack import web, write_stack
 
@@ -91,3 +92,27 @@ def test_a_ctrl_c_before_the_stack_is_healthy_leaves_nothing_behind(
     assert play(pytest.fail) == INTERRUPTED
     monkeypatch.undo()
     assert marked(home.root) == [] and not is_supervised(home)
+
+
+def test_the_demo_never_uses_a_home_that_runs(
+    home: Home, play: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_supervisor(home):
+        assert play(pytest.fail) == 3
+    assert "of its own" in capsys.readouterr().err
+    start_detached(home, Wishes(tmp_path / "stack" / "compose.yaml"))
+    before = marked(home.root)
+    try:
+        assert play(pytest.fail) == 3
+        assert marked(home.root) == before
+    finally:
+        stop(home)
+
+
+def test_the_demo_never_uses_a_home_that_holds_a_task(
+    home: Home, play: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    init_nas(home.nas_folder).task("Task001_liver").root.mkdir()
+    assert play(pytest.fail) == 3
+    assert "Task001_liver" in capsys.readouterr().err
+    assert not home.run.exists()

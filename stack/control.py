@@ -89,7 +89,13 @@ def _spawn(home: Home, command: list[str]) -> int:
 
 def _options(home: Home, wishes: Wishes) -> list[str]:
     # Ports and NAS are remembered in the home by now.
-    options = ["--home", str(home.root), "--compose", str(wishes.compose_file.resolve())]
+    options = [
+        "--background",
+        "--home",
+        str(home.root),
+        "--compose",
+        str(wishes.compose_file.resolve()),
+    ]
     if wishes.env_file is not None:
         options += ["--env-file", str(wishes.env_file.resolve())]
     return options
@@ -106,7 +112,10 @@ def wait_until_healthy(
     deadline = time.monotonic() + timeout_s
     while True:
         if holder(home) is None:
-            raise NotReadyError(f"the stack of {home.root} is not running")
+            raise NotReadyError(
+                f"the stack of {home.root} is not running",
+                hint="`labloop logs supervisor` says why.",
+            )
         status = read_state(home)
         services: Sequence[ServiceStatus] = ()
         if status is not None and status.is_supervised:  # not an earlier supervisor's
@@ -114,9 +123,9 @@ def wait_until_healthy(
             on_look(services)
             if status.is_healthy:
                 return status
-        is_failing = any(service.state == "failing" for service in services)
-        if is_failing or time.monotonic() > deadline:
-            troubled = [service for service in services if service.state != "healthy"]
+        failing = [service for service in services if service.state == "failing"]
+        if failing or time.monotonic() > deadline:
+            troubled = failing or [service for service in services if service.state != "healthy"]
             words = "; ".join(f"{one.name} {one.state} ({one.reason})" for one in troubled)
             raise NotReadyError(words)
         time.sleep(LOOK_EVERY_S)

@@ -74,7 +74,7 @@ class PortTakenError(StackError):
 class NotReadyError(StackError):
     """The stack did not become healthy in time."""
 
-    hint = "`labloop status` says which service is not, `labloop logs SERVICE` why."
+    hint = "The rest keeps running; `labloop down` stops it. `labloop logs SERVICE` shows more."
 
 
 class RefusedError(StackError):

@@ -73,6 +73,7 @@ def _add_up(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     up.add_argument(
         "--env-file", type=Path, metavar="FILE", help="settings (default: .env, if there is one)"
     )
+    up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)  # by --detach
     up.add_argument("--compose", type=Path, default=COMPOSE_FILE, help=argparse.SUPPRESS)
     up.set_defaults(act=bring_up)
 
@@ -91,10 +92,13 @@ def bring_up(args: argparse.Namespace, home: Home) -> int:
     from stack.bootstrap import Wishes
 
     wishes = Wishes(args.compose, args.env_file, args.nas, dict(args.port))
-    return _up_detached(home, wishes) if args.detach else _up_here(home, wishes)
+    if args.detach:
+        return _up_detached(home, wishes)
+    return _up_here(home, wishes, is_watched=not args.background)
 
 
-def _up_here(home: Home, wishes: Wishes) -> int:
+def _up_here(home: Home, wishes: Wishes, *, is_watched: bool) -> int:
+    """Be the supervisor; `is_watched` by a person, who wants to know how to go on."""
     from stack.bootstrap import prepare
     from stack.errors import AlreadyRunningError
     from stack.lock import is_supervised
@@ -106,7 +110,7 @@ def _up_here(home: Home, wishes: Wishes) -> int:
         raise AlreadyRunningError(f"the stack of {home.root} is running")
     launches = prepare(home, wishes)
     start_logging()
-    has_greeted = False
+    has_greeted = not is_watched
 
     def greet(services: Sequence[ServiceStatus]) -> None:
         nonlocal has_greeted
@@ -120,25 +124,49 @@ def _up_here(home: Home, wishes: Wishes) -> int:
 
 
 def _up_detached(home: Home, wishes: Wishes) -> int:
+    from stack.bootstrap import Wishes
     from stack.control import start_detached, wait_until_healthy
-    from stack.errors import NotReadyError
+    from stack.errors import AlreadyRunningError, NotReadyError
     from stack.lock import is_supervised
 
-    if is_supervised(home):
-        console.say("the stack is running already; new options count after `labloop down`")
-    start_detached(home, wishes)
-    progress = console.Progress("the stack starts", "15 s, the very first time 1-3 minutes")
+    progress: console.Progress | None = None
+    services: Sequence[ServiceStatus] = ()
 
-    def look(services: Sequence[ServiceStatus]) -> None:
-        left = [f"{one.name} {one.state}" for one in services if one.state != "healthy"]
-        progress.tell(", ".join(left))
+    def look(seen: Sequence[ServiceStatus]) -> None:
+        nonlocal progress, services
+        services = seen
+        left = [f"{one.name} {one.state}" for one in seen if one.state != "healthy"]
+        if left and progress is None:
+            usual = "15 s, the very first time 1-3 minutes"
+            progress = console.Progress("the stack starts", usual)
+        if progress is not None:
+            progress.tell(", ".join(left))
+
+    def finish(words: str) -> None:
+        if progress is not None:
+            progress.finish(words)
 
     try:
+        if not is_supervised(home):
+            start_detached(home, wishes)
+        elif wishes != Wishes(wishes.compose_file):
+            raise AlreadyRunningError(
+                f"the stack of {home.root} is running; options count from the next start",
+                hint="`labloop down`, then `labloop up` with them.",
+            )
         status = wait_until_healthy(home, READY_S, look)
     except NotReadyError:
-        progress.finish("not everything is healthy")
+        finish("not everything is healthy")
+        _say_last_words(services)
         raise
-    progress.finish("all services are healthy")
+    except KeyboardInterrupt:
+        finish("interrupted")
+        console.say(
+            "What has started goes on in the background: "
+            "`labloop status` follows it, `labloop down` stops it."
+        )
+        raise
+    finish("all services are healthy")
     _welcome(home, status.services)
     return 0
 
@@ -198,16 +226,20 @@ def show_status(args: argparse.Namespace, home: Home) -> int:
         for one in found.services
     ]
     console.table(("SERVICE", "STATE", "PID", "URL", "REASON"), rows, STATE_COLORS)
-    for one in found.services:
-        if one.state == "failing" and one.last_lines:
-            console.say(f"\nlast lines of {one.name} (`labloop logs {one.name}` shows more):")
-            console.say("\n".join(f"  {line}" for line in one.last_lines))
+    _say_last_words(found.services)
     if found.tasks:
         console.say()
         console.table(
             ("TASK", "CHAMPION", "RUN", "LABELS"), [_task_row(one) for one in found.tasks]
         )
     return 0 if found.is_healthy else 1
+
+
+def _say_last_words(services: Sequence[ServiceStatus]) -> None:
+    for one in services:
+        if one.state == "failing" and one.last_lines:
+            console.say(f"\nlast lines of {one.name} (`labloop logs {one.name}` shows more):")
+            console.say("\n".join(f"  {line}" for line in one.last_lines))
 
 
 def _task_row(task: TaskStatus) -> tuple[str, ...]:

@@ -148,6 +148,56 @@ def test_up_reports_the_service_that_cannot_start(home: Home, tmp_path: Path) ->
     assert "last lines of shop" in status.stdout and "the disk is on fire" in status.stdout
 
 
+def test_up_shows_why_a_service_fails_and_names_no_others(home: Home, tmp_path: Path) -> None:
+    slow = beat(health={"heartbeat": "${STATE_DIR}/never", "start_s": 60})
+    compose = write_stack(tmp_path / "stack", shop=service("crash", "2"), till=slow)
+    answer = labloop("up", "--local", "-d", "--home", home.root, "--compose", compose)
+    assert answer.returncode == 1
+    assert "shop failing (ended with exit code 2" in answer.stderr and "till" not in answer.stderr
+    assert "the disk is on fire" in answer.stdout
+    assert "The rest keeps running; `labloop down` stops it." in answer.stderr
+    assert len(marked(home.root, "till")) == 1
+
+
+def test_up_on_a_running_stack_takes_no_options_and_only_greets(home: Home, tmp_path: Path) -> None:
+    compose = write_stack(tmp_path / "stack", shop=web())
+    up = ("up", "--local", "-d", "--home", home.root, "--compose", compose)
+    assert labloop(*up).returncode == 0
+    greeting = labloop(*up)
+    assert greeting.returncode == 0 and "http://127.0.0.1" in greeting.stdout
+    assert "starts" not in greeting.stdout
+    for option in (("--port", "shop=12345"), ("--nas", tmp_path), ("--env-file", tmp_path / "x")):
+        answer = labloop(*up, *option)
+        assert answer.returncode == 1
+        assert "is running" in answer.stderr and "`labloop down`" in answer.stderr
+
+
+def test_a_ctrl_c_while_a_background_stack_starts_says_that_it_goes_on(
+    home: Home, tmp_path: Path
+) -> None:
+    slow = beat(health={"heartbeat": "${STATE_DIR}/never", "start_s": 60})
+    command = [sys.executable, "-m", "stack.cli", "up", "--local", "-d", "--home", str(home.root)]
+    with subprocess.Popen(
+        [*command, "--compose", str(write_stack(tmp_path / "stack", shop=slow))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and "the stack starts" in process.stdout.readline()
+        os.kill(process.pid, 2)
+        words, complaint = process.communicate(timeout=20)
+    assert process.returncode == 130 and complaint == ""
+    assert "goes on in the background" in words and "labloop down" in words
+    assert marked(home.root)
+
+
+def test_a_stack_in_the_background_speaks_of_no_ctrl_c(home: Home, tmp_path: Path) -> None:
+    compose = write_stack(tmp_path / "stack", shop=beat())
+    up = labloop("up", "--local", "-d", "--home", home.root, "--compose", compose)
+    assert up.returncode == 0 and "Ctrl-C" not in up.stdout
+    assert "Ctrl-C" not in home.log("supervisor").read_text()
+
+
 def test_a_ctrl_c_stops_a_stack_in_the_foreground(home: Home, tmp_path: Path) -> None:
     compose = write_stack(tmp_path / "stack", shop=beat())
     command = [sys.executable, "-m", "stack.cli", "up", "--local", "--home", str(home.root)]

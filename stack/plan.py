@@ -23,13 +23,15 @@ State = Literal[
 ]
 RUNNING: frozenset[State] = frozenset({"starting", "healthy", "unhealthy"})
 
-# A service that dies is started again after 1, 2, 4 … 60 s; a minute of life forgives the past.
+# A service that dies is started again after 1, 2, 4 … 60 s; a minute of life shortens the pause
+# to 1 s again, but forgets no death.
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 STABLE_S = 60.0
 # So many deaths within so long are not bad luck: say so, and try only once a minute.
 FAILING_DEATHS = 5
 FAILING_WINDOW_S = 300.0
+REMEMBER_S = 3600.0  # deaths are counted for people that long
 WRONG_SETTINGS = 2  # exit code of a process that would only say the same again
 
 
@@ -53,8 +55,12 @@ class Stop:
 class Deaths:
     """What is remembered of a service that ended by itself, on one clock in seconds."""
 
-    times: tuple[float, ...] = ()  # within the last FAILING_WINDOW_S
+    times: tuple[float, ...] = ()  # those of the last REMEMBER_S
     streak: int = 0  # deaths since the service last lived for STABLE_S
+
+    def within(self, window_s: float, now_s: float) -> int:
+        """How many there were in the last `window_s`."""
+        return sum(1 for time_s in self.times if now_s - time_s < window_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +122,10 @@ def after_death(deaths: Deaths, *, now_s: float, lived_s: float, exit_code: int)
         lived_s: how long the service had run.
         exit_code: as a shell would report it; negative for a signal.
     """
-    forgiven = lived_s >= STABLE_S
-    streak = 1 if forgiven else deaths.streak + 1
-    earlier = () if forgiven else deaths.times
-    times = (*(time_s for time_s in earlier if now_s - time_s < FAILING_WINDOW_S), now_s)
-    failing = len(times) >= FAILING_DEATHS or exit_code == WRONG_SETTINGS
+    streak = 1 if lived_s >= STABLE_S else deaths.streak + 1
+    times = (*(time_s for time_s in deaths.times if now_s - time_s < REMEMBER_S), now_s)
+    made = Deaths(times, streak)
+    often = made.within(FAILING_WINDOW_S, now_s) >= FAILING_DEATHS
+    failing = often or exit_code == WRONG_SETTINGS
     pause_s = min(FIRST_PAUSE_S * 2.0 ** (streak - 1), LONGEST_PAUSE_S)
-    return Retry(LONGEST_PAUSE_S if failing else pause_s, failing, Deaths(times, streak))
+    return Retry(LONGEST_PAUSE_S if failing else pause_s, failing, made)

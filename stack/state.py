@@ -1,7 +1,7 @@
 """stack.json: what runs in a home, as its supervisor last wrote it and everybody reads it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast, get_args
 
 from imaging.errors import RecordError
@@ -23,7 +23,8 @@ class ServiceStatus:
     url: str | None = None
     login: str | None = None  # who a person logs in as at that URL
     reason: str = ""  # why it is not healthy
-    deaths: int = 0  # ends by itself within the last five minutes
+    deaths: int = 0  # ends by itself within the last hour
+    last_death: str = ""  # how it ended the last time it did
     last_lines: tuple[str, ...] = ()  # of its log, when it died
 
 
@@ -69,8 +70,8 @@ def read_state(home: Home) -> StackStatus | None:
 def stopped(services: Sequence[ServiceStatus]) -> tuple[ServiceStatus, ...]:
     """The same services after their supervisor has gone."""
     return tuple(
-        replace(service, state="stopped", pid=None, since=None, reason="", last_lines=())
-        for service in services
+        ServiceStatus(one.name, "stopped", port=one.port, url=one.url, login=one.login)
+        for one in services
     )
 
 

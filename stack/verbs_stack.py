@@ -222,7 +222,7 @@ def show_status(args: argparse.Namespace, home: Home) -> int:
         console.warn(found.note)
     console.say()
     rows = [
-        (one.name, one.state, str(one.pid or "-"), one.url or "-", one.reason)
+        (one.name, one.state, str(one.pid or "-"), one.url or "-", _reason(one))
         for one in found.services
     ]
     console.table(("SERVICE", "STATE", "PID", "URL", "REASON"), rows, STATE_COLORS)
@@ -233,6 +233,17 @@ def show_status(args: argparse.Namespace, home: Home) -> int:
             ("TASK", "CHAMPION", "RUN", "LABELS"), [_task_row(one) for one in found.tasks]
         )
     return 0 if found.is_healthy else 1
+
+
+def _reason(service: ServiceStatus) -> str:
+    """Why it is not healthy, and how often it died: one that dies now and then looks well."""
+    if not service.deaths:
+        return service.reason
+    times = "once" if service.deaths == 1 else f"{service.deaths} times"
+    died = f"died {times} in the last hour"
+    if service.last_death in service.reason:
+        return f"{service.reason}; {died}"
+    return "; ".join(filter(None, (service.reason, f"{died}, last: {service.last_death}")))
 
 
 def _say_last_words(services: Sequence[ServiceStatus]) -> None:

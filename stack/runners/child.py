@@ -15,7 +15,7 @@ from stack.compose import Service
 from stack.errors import NotInstalledError
 from stack.home import Home
 from stack.logs import last_lines
-from stack.plan import RUNNING, Deaths, State, after_death
+from stack.plan import REMEMBER_S, RUNNING, Deaths, State, after_death
 from stack.processes import end_marked, marks, tied_to_parent
 from stack.state import ServiceStatus
 
@@ -83,6 +83,7 @@ class Child:
         self.retry_at_s: float | None = None  # set while it waits to be started again
         self.deaths = Deaths()
         self.is_failing = False  # judged at its last death
+        self.last_death = ""
         self.last_lines: tuple[str, ...] = ()
         self._log_start = 0
 
@@ -94,7 +95,8 @@ class Child:
     def log_file(self) -> Path:
         return self.home.log(self.name)
 
-    def status(self) -> ServiceStatus:
+    def status(self, now_s: float) -> ServiceStatus:
+        deaths = self.deaths.within(REMEMBER_S, now_s)
         return ServiceStatus(
             name=self.name,
             state=self.state,
@@ -104,7 +106,8 @@ class Child:
             url=self.launch.service.local.url,
             login=self.launch.service.local.login,
             reason=self.reason,
-            deaths=len(self.deaths.times),
+            deaths=deaths,
+            last_death=self.last_death if deaths else "",
             last_lines=self.last_lines,
         )
 
@@ -158,10 +161,8 @@ class Child:
         self.deaths, self.retry_at_s = retry.deaths, now_s + retry.pause_s
         self.last_lines = tuple(last_lines(self.log_file, LAST_LINES, self._log_start))
         self.state = "failing" if retry.failing else "restarting"
-        count = len(retry.deaths.times)
-        times = f", the {count}th time within minutes" if count > 3 else ""
-        again = f"starts again in {retry.pause_s:.0f} s"
-        self.reason = f"{how} after {lived_s:.0f} s{times}; {again}"
+        self.last_death = f"{how} after {lived_s:.0f} s"
+        self.reason = f"{self.last_death}; starts again in {retry.pause_s:.0f} s"
         if retry.failing and not was_failing:
             words = " | ".join(self.last_lines)
             log.error("%s %s; its last words: %s", self.name, self.reason, words)

@@ -110,7 +110,7 @@ class Supervisor:
         )
 
     def _report(self) -> None:
-        services = tuple(child.status() for child in self.children.values())
+        services = tuple(child.status(time.monotonic()) for child in self.children.values())
         if services == self.written and _stamp(self.home) == self.written_stamp:
             return
         pid = os.getpid()

@@ -14,7 +14,9 @@ import pytest
 from stack.cli import build_parser, main
 from stack.control import stop
 from stack.home import Home
-from stack.processes import marked
+from stack.lock import only_supervisor
+from stack.processes import marked, start_time
+from stack.state import ServiceStatus, StackStatus, write_state
 from tests.stack.fake_stack import beat, service, web, write_stack
 
 # What takes long to import; a verb that needs one of these imports it when it runs.
@@ -82,6 +84,24 @@ def test_status_of_a_stack_that_never_ran(home: Home, capsys: pytest.CaptureFixt
     record = json.loads(capsys.readouterr().out)
     assert record["healthy"] is False and record["services"][0]["state"] == "stopped"
     assert not home.root.exists()  # looking makes nothing
+
+
+def test_status_counts_the_deaths_of_a_service_that_is_well_in_between(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = "ended with exit code 3 after 61 s"
+    again = f"{last}; starts again in 1 s"
+    services = (
+        ServiceStatus("shop", "healthy", deaths=14, last_death=last),
+        ServiceStatus("till", "restarting", reason=again, deaths=1, last_death=last),
+    )
+    with only_supervisor(home):
+        pid = os.getpid()
+        write_state(home, StackStatus(pid, start_time(pid) or 0, "", services))
+        main(["status", "--home", str(home.root)])
+    words = capsys.readouterr().out
+    assert f"died 14 times in the last hour, last: {last}" in words
+    assert f"{again}; died once in the last hour" in words
 
 
 def test_down_without_a_stack_is_no_failure(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from stack.compose import Condition, HealthCheck, LocalService, Service
 from stack.plan import (
     FAILING_DEATHS,
     LONGEST_PAUSE_S,
+    REMEMBER_S,
     Deaths,
     Start,
     State,
@@ -86,6 +87,21 @@ def test_pauses_double_and_a_service_that_keeps_dying_is_failing() -> None:
 
 def test_rare_deaths_are_forgiven() -> None:
     assert die_often(50, every_s=3600.0, lived_s=3600.0) == [(1.0, False)] * 50
+
+
+def test_a_service_that_dies_every_minute_is_reported_however_well_it_lived_between() -> None:
+    answers = die_often(6, every_s=62.0, lived_s=61.0)
+    assert [failing for _, failing in answers] == [False] * (FAILING_DEATHS - 1) + [True] * 2
+    assert {pause_s for pause_s, failing in answers if not failing} == {1.0}
+
+
+def test_deaths_are_counted_for_an_hour() -> None:
+    deaths = Deaths()
+    for minute in range(0, 120, 10):
+        now_s = 60.0 * minute
+        deaths = after_death(deaths, now_s=now_s, lived_s=599.0, exit_code=1).deaths
+    assert deaths.within(REMEMBER_S, now_s) == len(deaths.times) == 6
+    assert deaths.within(REMEMBER_S, now_s + 3000.0) == 1
 
 
 def test_deaths_spread_over_hours_are_not_failing_but_wait_longest() -> None:

@@ -7,7 +7,9 @@ from stack.home import Home
 from stack.processes import start_time
 from stack.state import ServiceStatus, StackStatus, read_state, stopped, write_state
 
-SERVICE = ServiceStatus("a", "failing", port=7, url="u", reason="why", last_lines=("x", "y"))
+SERVICE = ServiceStatus(
+    "a", "failing", port=7, url="u", reason="why", deaths=3, last_death="how", last_lines=("x", "y")
+)
 
 
 def status(pid: int, started: int) -> StackStatus:

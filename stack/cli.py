@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from stack import console, verbs_data, verbs_demo, verbs_model, verbs_stack
-from stack.home import Home
-from stack.settings import home_folder
+# Nothing of ours is imported up here: a Ctrl-C meets a traceback until `main` has begun.
 
 INTERRUPTED = 130  # as a shell reports a Ctrl-C
 
@@ -41,12 +39,20 @@ class VerbParser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from stack.home import Home
+    from stack.settings import home_folder
+
     args = build_parser().parse_args(arguments)
     home = Home(home_folder(getattr(args, "home", None)))
     try:
-        return cast(Callable[[argparse.Namespace, Home], int], args.act)(args, home)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        return cast(Callable[..., int], args.act)(args, home)
     except BrokenPipeError:  # `labloop logs | head`
         sys.stderr.close()
         return 0
@@ -58,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(error: Exception) -> int:
     """Tell a person what went wrong. Errors that carry a hint are ours; others are faults."""
+    from stack import console
     from stack.runtime.settings import SettingsError
 
     hint = getattr(error, "hint", None)
@@ -71,6 +78,8 @@ def _complain(error: Exception) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    from stack import verbs_data, verbs_demo, verbs_model, verbs_stack
+
     parser: argparse.ArgumentParser = VerbParser(
         prog="labloop",
         description="Annotate, train, pre-annotate: the loop of a medical-imaging lab.",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.cli import build_parser, main
+from stack.cli import INTERRUPTED, build_parser, main
 from stack.control import stop
 from stack.home import Home
 from stack.lock import only_supervisor
@@ -68,7 +68,13 @@ def test_every_verb_names_the_function_that_acts() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["up"], ["no-such-verb"], ["up", "--local", "--port", "a=x"], ["logs", "-n", "many"]]
+    "words",
+    [
+        ["up"],
+        ["no-such-verb"],
+        ["up", "--local", "--port", "a=x"],
+        ["logs", "-n", "many"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -76,10 +82,29 @@ def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
     assert caught.value.code == 2
 
 
+def test_an_interruption_while_the_command_line_is_read_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stack.cli.build_parser", interrupt)
+    assert main(["status"]) == INTERRUPTED
+    assert capsys.readouterr().err == ""
+
+
+def test_hardly_anything_is_imported_before_an_interruption_would_be_quiet() -> None:
+    code = "import sys, stack.cli; print(*(name for name in sys.modules if 'stack' in name))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["stack", "stack.cli"]
+
+
 def test_status_of_a_stack_that_never_ran(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--home", str(home.root)]) == 1
-    words = capsys.readouterr().out
-    assert "not running" in words and "label-studio" in words
+    answer = capsys.readouterr()
+    assert "not running" in answer.out and "label-studio" in answer.out
     assert main(["status", "--json", "--home", str(home.root)]) == 1
     record = json.loads(capsys.readouterr().out)
     assert record["healthy"] is False and record["services"][0]["state"] == "stopped"

@@ -52,9 +52,15 @@ def prepare(home: Home, wishes: Wishes) -> list[Launch]:
     services = read_compose(wishes.compose_file)
     settings = read_settings(wishes, services)
     programs = {service.name: programs_of(service.local.env) for service in services}
-    for folder in (home.root, home.logs, home.run, home.states):
-        folder.mkdir(parents=True, exist_ok=True)
-    home.states.chmod(0o700)
+    try:
+        for folder in (home.root, home.logs, home.run, home.states):
+            folder.mkdir(parents=True, exist_ok=True)
+        home.states.chmod(0o700)
+    except OSError as error:
+        raise UsageError(
+            f"{home.root} cannot be a home: {os.strerror(error.errno or 0)}",
+            hint="Name a folder that you may write to with --home.",
+        ) from error
     connect_nas(home, wishes.nas)
     ensure_secrets(home)
     with only_supervisor(home):

@@ -3,10 +3,11 @@
 StackError (exit code 1)
 ├── UsageError (2)           the command line or the settings are wrong
 │   ├── ComposeError         compose.yaml says something the local runner does not understand
-│   └── UnknownServiceError  there is no such service
+│   ├── UnknownServiceError  there is no such service
+│   ├── PortTakenError       a port that was asked for is in use
+│   └── NoHomeError          there is no home at that place
 ├── NotInstalledError        an environment is missing; `labloop setup` makes it
 ├── AlreadyRunningError      this home has a supervisor already
-├── PortTakenError           a port that was asked for is in use
 ├── NotReadyError            the stack did not become healthy in time
 └── RefusedError (3)         going on could harm data; a person must decide
 
@@ -65,10 +66,18 @@ class AlreadyRunningError(StackError):
     hint = "`labloop status` shows it, `labloop down` stops it."
 
 
-class PortTakenError(StackError):
+class PortTakenError(UsageError):
     """A port that was asked for by number is in use."""
 
     hint = "Choose another number, or leave --port out and a free one is chosen."
+
+
+class NoHomeError(UsageError):
+    """There is no home at that place."""
+
+    def __init__(self, root: Path) -> None:
+        hint = f"`labloop up --local --home {root}` makes it; or name another with --home."
+        super().__init__(f"there is no home at {root}", hint=hint)
 
 
 class NotReadyError(StackError):

@@ -57,7 +57,7 @@ def is_supervised(home: Home) -> bool:
     try:
         with home.lock.open("rb") as stream:
             return not _try_lock(stream, fcntl.LOCK_SH)  # shared: lookers do not see each other
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from imaging.errors import RecordError
 from imaging.publish import read_json, write_json
-from stack.errors import PortTakenError, UnknownServiceError
+from stack.errors import PortTakenError, StackError, UnknownServiceError, UsageError
 from stack.home import Home
 
 HOST = "127.0.0.1"
@@ -46,9 +46,13 @@ def assign_ports(home: Home, services: Sequence[str], asked: Mapping[str, int]) 
 
     Raises:
         UnknownServiceError: a port was asked for a service that listens on none.
+        UsageError: one port was asked for two services.
         PortTakenError: a port that was asked for is in use.
     """
     for name, port in asked.items():
+        same = [other for other in asked if asked[other] == port]
+        if len(same) > 1:
+            raise UsageError(f"port {port} is given to {' and '.join(same)}, expected one service")
         if name not in services:
             raise UnknownServiceError(name, services)
         if not is_free(port):
@@ -71,4 +75,4 @@ def _free_port(taken: Mapping[str, int], reserved: Mapping[str, int]) -> int:
     for port in candidates:
         if port not in others and is_free(port):
             return port
-    raise PortTakenError(f"500 ports between {LOWEST} and {HIGHEST} were tried, all are in use")
+    raise StackError(f"500 ports between {LOWEST} and {HIGHEST} were tried, all are in use")

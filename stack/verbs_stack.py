@@ -91,10 +91,22 @@ def _port(text: str) -> tuple[str, int]:
 def bring_up(args: argparse.Namespace, home: Home) -> int:
     from stack.bootstrap import Wishes
 
-    wishes = Wishes(args.compose, args.env_file, args.nas, dict(args.port))
+    wishes = Wishes(args.compose, args.env_file, args.nas, _ports(args.port))
     if args.detach:
         return _up_detached(home, wishes)
     return _up_here(home, wishes, is_watched=not args.background)
+
+
+def _ports(given: Sequence[tuple[str, int]]) -> dict[str, int]:
+    from stack.errors import UsageError
+
+    ports: dict[str, int] = {}
+    for service, port in given:
+        if service in ports:
+            both = f"{ports[service]} and {port}"
+            raise UsageError(f"{service} is given the ports {both}, expected one")
+        ports[service] = port
+    return ports
 
 
 def _up_here(home: Home, wishes: Wishes, *, is_watched: bool) -> int:
@@ -205,6 +217,7 @@ def down(args: argparse.Namespace, home: Home) -> int:
 
 def show_status(args: argparse.Namespace, home: Home) -> int:
     from stack.credentials import ADMIN_PASSWORD
+    from stack.errors import NoHomeError
     from stack.status import overview
 
     found = overview(home, COMPOSE_FILE)
@@ -215,6 +228,9 @@ def show_status(args: argparse.Namespace, home: Home) -> int:
         console.say(json.dumps({"healthy": found.is_healthy} | asdict(found), indent=2))
         return 0 if found.is_healthy else 1
     console.say(f"{'running' if found.running else 'not running'}: {found.home}")
+    if not home.root.is_dir():
+        no_home = NoHomeError(home.root)
+        console.say(f"{no_home}; {no_home.hint}")
     for service in found.services:
         if service.login:
             console.say(f"log in as {service.login}, password in {home.secret(ADMIN_PASSWORD)}")
@@ -261,9 +277,11 @@ def _task_row(task: TaskStatus) -> tuple[str, ...]:
 
 
 def show_logs(args: argparse.Namespace, home: Home) -> int:
-    from stack.errors import UnknownServiceError
+    from stack.errors import NoHomeError, UnknownServiceError
     from stack.logs import follow, last_lines
 
+    if not home.logs.is_dir():
+        raise NoHomeError(home.root)
     logs = {path.stem: path for path in sorted(home.logs.glob("*.log"))}
     if args.service is not None:
         if args.service not in logs:

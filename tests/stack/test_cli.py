@@ -82,6 +82,42 @@ def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("ports", "words"),
+    [
+        (("a=12345", "b=12345"), "port 12345 is given to a and b"),
+        (("a=12345", "a=12346"), "a is given the ports 12345 and 12346"),
+        (("a={taken}",), "port {taken}, asked for a, is in use"),
+    ],
+)
+def test_ports_that_cannot_be_given_are_wrong_usage(
+    home: Home,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    ports: tuple[str, ...],
+    words: str,
+) -> None:
+    second = {"port": "B_PORT"}
+    compose = write_stack(tmp_path / "stack", a=web(), b=beat(**second))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = str(listener.getsockname()[1])
+        given = [f"--port={port.replace('{taken}', taken)}" for port in ports]
+        up = ["up", "--local", *given, "--home", str(home.root), "--compose", str(compose)]
+        assert main(up) == 2
+        assert words.replace("{taken}", taken) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "{file}"])
+def test_a_home_that_cannot_be_made_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file").touch()
+    place = place.replace("{file}", str(tmp_path / "file"))
+    assert main(["up", "--local", "--home", place]) == 2
+    words = capsys.readouterr().err
+    assert place in words and "Error" not in words
+
+
 def test_an_interruption_while_the_command_line_is_read_is_quiet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +141,7 @@ def test_status_of_a_stack_that_never_ran(home: Home, capsys: pytest.CaptureFixt
     assert main(["status", "--home", str(home.root)]) == 1
     answer = capsys.readouterr()
     assert "not running" in answer.out and "label-studio" in answer.out
+    assert f"there is no home at {home.root}" in answer.out
     assert main(["status", "--json", "--home", str(home.root)]) == 1
     record = json.loads(capsys.readouterr().out)
     assert record["healthy"] is False and record["services"][0]["state"] == "stopped"

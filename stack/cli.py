@@ -24,7 +24,7 @@ class VerbParser(argparse.ArgumentParser):
         # SUPPRESS: a verb's parser must not overwrite with its default what was given before it.
         self.add_argument(
             "--home",
-            type=Path,
+            type=_folder,
             default=argparse.SUPPRESS,
             metavar="DIR",
             help="the stack's folder (default: LABLOOP_HOME, else ./.labloop-home)",
@@ -65,15 +65,42 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _complain(error: Exception) -> int:
     """Tell a person what went wrong. Errors that carry a hint are ours; others are faults."""
     from stack import console
-    from stack.runtime.settings import SettingsError
 
     hint = getattr(error, "hint", None)
     if hint is None:
         console.complain(f"{type(error).__name__}: {error}", "--debug shows where it comes from.")
     else:
         console.complain(str(error), hint)
-    wrong_usage = isinstance(error, SettingsError)
-    return 2 if wrong_usage else int(getattr(error, "exit_code", 1))
+    return exit_code(error)
+
+
+def exit_code(error: Exception) -> int:
+    """What the shell gets to know: 1 failed, 2 wrong usage or settings, 3 refused by a check.
+
+    The stack's errors say it themselves; those of other rooms know of no shell.
+    """
+    from imaging import errors as imaging
+    from stack.runtime.settings import SettingsError
+
+    wrong_usage = (SettingsError, imaging.UnsafeNameError)
+    refused = (
+        imaging.NasGoneError,
+        imaging.TaskConfigError,
+        imaging.RecipeError,
+        imaging.SnapshotError,
+        imaging.CorruptFolderError,
+        imaging.BundleError,
+        imaging.RegistryError,
+    )
+    if isinstance(error, wrong_usage):
+        return 2
+    return 3 if isinstance(error, refused) else int(getattr(error, "exit_code", 1))
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():  # an unset variable in a script; "" would mean the current folder
+        raise argparse.ArgumentTypeError("found nothing, expected a folder")
+    return Path(text)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,13 +9,17 @@ import argparse
 from typing import TYPE_CHECKING
 
 from stack import console
-from stack.errors import RefusedError, UsageError
+from stack.errors import NoHomeError, RefusedError, UsageError
 from stack.home import Home
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imaging.labels import LabelScheme
     from imaging.layout import Nas, TaskFolder
     from imaging.task import TaskConfig
 
+LABEL_LENGTH = 100  # more does not fit on a button
 Parsers = argparse._SubParsersAction  # argparse has no public name for what add_subparsers gives
 
 
@@ -58,14 +62,26 @@ def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
     rollback.set_defaults(act=roll_back_champion)
 
 
+def share(home: Home) -> Nas:
+    """The share of a home that is there.
+
+    Raises:
+        NoHomeError: there is no home.
+        NasGoneError: its share is not mounted.
+    """
+    if not home.nas_folder.exists() and not home.nas_folder.is_symlink():
+        raise NoHomeError(home.root)
+    home.nas.require_marker()
+    return home.nas
+
+
 def task_folder(home: Home, name: str) -> TaskFolder:
     """The folder of a task that exists.
 
     Raises:
         UsageError: there is no such task; the ones there are get named.
     """
-    nas = home.nas
-    nas.require_marker()
+    nas = share(home)
     folder = nas.task(name)
     if not folder.root.is_dir():
         known = ", ".join(task.name for task in nas.tasks()) or "none yet"
@@ -73,31 +89,81 @@ def task_folder(home: Home, name: str) -> TaskFolder:
     return folder
 
 
+def version_folder(home: Home, task: str, version: str) -> Path:
+    """The bundle folder of a version.
+
+    Raises:
+        UsageError: there is no such version.
+    """
+    folder = home.nas.model(task).version(version)
+    if not folder.is_dir():
+        raise UsageError(
+            f"version is {version!r}, which is not there",
+            hint=f"`labloop models {task}` lists the versions.",
+        )
+    return folder
+
+
 def task_config(folder: TaskFolder) -> TaskConfig:
+    """What the task's task.yaml says.
+
+    Raises:
+        RefusedError: there is none yet.
+        TaskConfigError: it has problems; all are listed.
+    """
     from imaging.task import load_task
 
+    if not folder.config.exists():
+        raise RefusedError(
+            f"{folder.name} has no task.yaml yet",
+            hint="Ingest writes one when it sees the pictures; `labloop task new` writes one now.",
+        )
     return load_task(folder.config)
 
 
 def task_new(args: argparse.Namespace, home: Home) -> int:
-    from imaging.labels import label_scheme
     from imaging.task import TaskConfig, save_task
 
-    nas = home.nas
-    nas.require_marker()
+    nas = share(home)
     folder = nas.task(args.task)
     if folder.config.exists():
         raise RefusedError(f"{folder.config} exists", hint="Edit it, or choose another name.")
-    scheme = label_scheme([name.strip() for name in args.labels.split(",")])
+    _check_number(nas, args.task)
+    scheme = _scheme(args.labels)
     save_task(folder.config, TaskConfig(kind=args.kind, scheme=scheme, title=args.title))
     folder.rawdata.mkdir(parents=True, exist_ok=True)
     console.say(f"made {folder.config}\ndrop pictures in {folder.rawdata}")
     return 0
 
 
+def _check_number(nas: Nas, name: str) -> None:
+    """People call a task by its number, so a number is given once."""
+    number, _, what = name.partition("_")
+    others = {task.name.partition("_")[0]: task.name for task in nas.tasks() if task.name != name}
+    if number in others:
+        free = next(n for n in range(int(number[4:]) + 1, 2000) if f"Task{n:03}" not in others)
+        hint = f"Task{free:03}_{what} is free." if free < 1000 else "Choose another number."
+        raise RefusedError(f"the number of {name} is taken by {others[number]}", hint=hint)
+
+
+def _scheme(labels: str) -> LabelScheme:
+    from imaging.errors import RecordError
+    from imaging.labels import label_scheme
+
+    names = [name.strip() for name in labels.split(",")]
+    hint = "--labels takes names with commas between, each once: --labels kidney,tumour"
+    too_long = [name for name in names if len(name) > LABEL_LENGTH]
+    if too_long:
+        found = f"a label has {len(too_long[0])} characters, expected at most {LABEL_LENGTH}"
+        raise UsageError(found, hint=hint)
+    try:
+        return label_scheme(names)
+    except RecordError as error:
+        raise UsageError(str(error), hint=hint) from error
+
+
 def task_list(args: argparse.Namespace, home: Home) -> int:
-    nas = home.nas
-    nas.require_marker()
+    nas = share(home)
     rows = [_summary(nas, folder) for folder in nas.tasks()]
     console.table(("task", "kind", "cases", "labelled", "rejected", "runs", "champion"), rows)
     return 0
@@ -140,20 +206,31 @@ def _summary(nas: Nas, folder: TaskFolder) -> tuple[str, ...]:
         serving = current.version if current else "none"
     except ImagingError as error:
         serving = f"unreadable: {error}"
-    labelled = sum(1 for path in folder.annotations.glob("case-*") if any(path.glob("*.json")))
     rejected = sum(1 for _ in folder.rejected.glob("rej-*"))
-    cases = sum(1 for _ in folder.cases.glob("case-*/case.json"))
     runs = sum(1 for _ in list_runs(nas, folder.name))
-    return folder.name, kind, str(cases), str(labelled), str(rejected), str(runs), serving
+    counts = (_cases(folder), _labelled(folder), rejected, runs)
+    return folder.name, kind, *map(str, counts), serving
+
+
+def _cases(folder: TaskFolder) -> int:
+    return sum(1 for _ in folder.cases.glob("case-*/case.json"))
+
+
+def _labelled(folder: TaskFolder) -> int:
+    return sum(1 for path in folder.annotations.glob("case-*") if any(path.glob("*.json")))
 
 
 def train_now(args: argparse.Namespace, home: Home) -> int:
     from imaging.dataset.request import freeze_and_request
 
     folder = task_folder(home, args.task)
-    run = freeze_and_request(
-        home.nas, folder, task_config(folder), requested_by="person", reason=args.reason
-    )
+    config = task_config(folder)
+    if not _labelled(folder):
+        raise RefusedError(
+            f"0 of {_cases(folder)} cases of {folder.name} are labelled",
+            hint="Answer some in Label Studio first; `labloop status` counts them.",
+        )
+    run = freeze_and_request(home.nas, folder, config, requested_by="person", reason=args.reason)
     console.say(f"requested {run.run_id}; `labloop status` follows it, TensorBoard shows it")
     return 0
 
@@ -180,6 +257,7 @@ def promote_version(args: argparse.Namespace, home: Home) -> int:
     from imaging.registry import promote
 
     task_folder(home, args.task)
+    version_folder(home, args.task, args.version)
     made = promote(home.nas, args.task, args.version, args.reason)
     return _say_served(home, args.task, made.version)
 
@@ -188,6 +266,8 @@ def roll_back_champion(args: argparse.Namespace, home: Home) -> int:
     from imaging.registry import roll_back
 
     task_folder(home, args.task)
+    if args.to is not None:
+        version_folder(home, args.task, args.to)
     made = roll_back(home.nas, args.task, args.to)
     return _say_served(home, args.task, made.version)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stack import console
 from stack.errors import RefusedError, UsageError
 from stack.home import Home
-from stack.verbs_data import Parsers, task_folder
+from stack.verbs_data import Parsers, task_folder, version_folder
 
 if TYPE_CHECKING:
     from imaging.model.evaluate import Evaluation
@@ -50,16 +50,12 @@ def chosen_model(home: Home, task: str, version: str | None) -> Path:
     from imaging.registry import champion
 
     task_folder(home, task)
-    model = home.nas.model(task)
     if version is None:
         current = champion(home.nas, task)
         if current is None:
             raise UsageError(f"{task} has no champion yet", hint="`labloop train TASK --now`")
         version = current.version
-    folder = model.version(version)
-    if not folder.is_dir():
-        raise UsageError(f"version is {version!r}, which `labloop models {task}` does not list")
-    return folder
+    return version_folder(home, task, version)
 
 
 def predict_files(args: argparse.Namespace, home: Home) -> int:

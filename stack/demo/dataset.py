@@ -19,7 +19,8 @@ from imaging.labels import label_scheme
 from imaging.labelstudio.results import results_from_classes, results_from_label_map
 from imaging.layout import TaskFolder
 from imaging.task import GatePolicy, RecipeChoice, RetrainPolicy, SplitPolicy, TaskConfig, save_task
-from stack.demo.example import NEW_SCANNER, OLD_SCANNER, SCHEME, ExampleError, make_patients
+from stack.demo.example import NEW_SCANNER, OLD_SCANNER, SCHEME, make_patients
+from stack.errors import UsageError
 
 Results = list[dict[str, Any]]
 
@@ -87,7 +88,7 @@ def demo_set(name: str, budget_s: float | None, data: Path) -> DemoSet:
         data: the folder of openly licensed image sets (LABLOOP_DATA).
 
     Raises:
-        ExampleError: the name is unknown, or LABLOOP_DATA does not hold the set.
+        UsageError: the name is unknown, or LABLOOP_DATA does not hold the set.
     """
     makers: dict[str, Callable[[], DemoSet]] = {
         "example": _example,
@@ -95,7 +96,10 @@ def demo_set(name: str, budget_s: float | None, data: Path) -> DemoSet:
         "chest_xray_pneumonia": lambda: chest_set(data),
     }
     if name not in makers:
-        raise ExampleError(f"found the data set {name!r}, expected one of {', '.join(makers)}")
+        raise UsageError(
+            f"the data set is {name!r}, expected one of {', '.join(makers)}",
+            hint=f"The demo makes `example` itself; the others lie in LABLOOP_DATA, now {data}.",
+        )
     made = makers[name]()
     if budget_s is None:
         return made
@@ -201,7 +205,7 @@ def _rows(path: Path) -> Sequence[Mapping[str, str]]:
 
 def _found(folder: Path) -> Path:
     if not folder.is_dir():
-        raise ExampleError(
+        raise UsageError(
             f"there is no {folder}", hint="Set LABLOOP_DATA to the folder that holds the set."
         )
     return folder

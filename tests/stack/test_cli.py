@@ -74,6 +74,8 @@ def test_every_verb_names_the_function_that_acts() -> None:
         ["no-such-verb"],
         ["up", "--local", "--port", "a=x"],
         ["logs", "-n", "many"],
+        ["status", "--home", ""],
+        ["down", "--home", " "],
     ],
 )
 def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
@@ -116,6 +118,15 @@ def test_a_home_that_cannot_be_made_is_wrong_usage(
     assert main(["up", "--local", "--home", place]) == 2
     words = capsys.readouterr().err
     assert place in words and "Error" not in words
+
+
+def test_a_demo_set_that_is_unknown_is_wrong_usage(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--data", "nope", "--home", str(home.root)]) == 2
+    words = capsys.readouterr().err
+    assert "cardiac_lv_sunnybrook" in words and "LABLOOP_DATA" in words
+    assert "make setup" not in words
 
 
 def test_an_interruption_while_the_command_line_is_read_is_quiet(

@@ -41,6 +41,84 @@ def test_an_existing_task_is_not_overwritten(
     assert home.nas.task("Task001_kidney").config.read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "words"),
+    [
+        ("kidney", "a", "expected TaskNNN_what"),
+        ("Task001_kidney", "", "label 1 is ''"),
+        ("Task001_kidney", "a,a", "labels repeat"),
+        ("Task001_kidney", "a" * 101, "expected at most 100"),
+    ],
+)
+def test_a_name_or_labels_that_cannot_be_are_wrong_usage(
+    home: Home, capsys: pytest.CaptureFixture[str], name: str, labels: str, words: str
+) -> None:
+    arguments = ("task", "new", name, "--kind", "segmentation", "--labels", labels)
+    assert labloop(home, *arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said and "backup" not in said
+    assert not list(home.nas.tasks())
+
+
+def test_a_task_number_is_given_once(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    new_task(home, "Task007_kidney")
+    arguments = ("task", "new", "Task007_liver", "--kind", "segmentation", "--labels", "liver")
+    assert labloop(home, *arguments) == 3
+    words = capsys.readouterr().err
+    assert "Task007_kidney" in words and "Task008_liver" in words
+    assert not home.nas.task("Task007_liver").root.exists()
+
+
+@pytest.mark.parametrize("verb", [("task", "check"), ("train", "--now")])
+def test_a_task_without_task_yaml_is_told_in_plain_words(
+    home: Home, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
+) -> None:
+    home.nas.task("Task002_plain").rawdata.mkdir(parents=True)
+    assert labloop(home, *verb, "Task002_plain") == 3
+    words = capsys.readouterr().err
+    assert "Task002_plain has no task.yaml yet" in words and "Errno" not in words
+
+
+@pytest.mark.parametrize(
+    "verb", [("task", "list"), ("task", "new", "T", "--kind", "segmentation"), ("logs",)]
+)
+def test_a_home_that_is_not_there_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
+) -> None:
+    labels = ("--labels", "a") if "new" in verb else ()
+    assert labloop(Home(tmp_path / "no"), *verb, *labels) == 2
+    words = capsys.readouterr().err
+    assert f"there is no home at {tmp_path / 'no'}" in words
+    assert f"`labloop up --local --home {tmp_path / 'no'}`" in words
+
+
+@pytest.mark.parametrize("verb", [("task", "list"), ("models", "Task001_kidney")])
+def test_without_the_marker_of_the_share_every_verb_refuses(
+    home: Home, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
+) -> None:
+    new_task(home)
+    home.nas.marker.unlink()
+    assert labloop(home, *verb) == 3
+    assert "not mounted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("task", "show", "kidney"), 2),
+        (("promote", "Task001_kidney", "model-9"), 2),
+        (("promote", "Task001_kidney", "../model-9"), 2),
+        (("rollback", "Task001_kidney", "--to", "model-9"), 2),
+        (("rollback", "Task001_kidney"), 3),
+    ],
+)
+def test_a_wrong_word_is_usage_and_what_cannot_be_done_is_refused(
+    home: Home, arguments: tuple[str, ...], code: int
+) -> None:
+    new_task(home)
+    assert labloop(home, *arguments) == code
+
+
 def test_tasks_are_listed_with_where_they_stand(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,7 +138,7 @@ def test_check_names_every_problem_of_a_task(
     assert labloop(home, "task", "check", "Task001_kidney") == 0
     assert "segmentation_2d" in capsys.readouterr().out
     path.write_text("kind: guess\nlabels: []\n")
-    assert labloop(home, "task", "check", "Task001_kidney") == 1
+    assert labloop(home, "task", "check", "Task001_kidney") == 3
     found = capsys.readouterr().err
     assert "kind is 'guess'" in found and "found 0 labels" in found
 
@@ -70,7 +148,7 @@ def test_check_finds_a_recipe_that_cannot_be(
 ) -> None:
     path = new_task(home)
     path.write_text(path.read_text().replace("budget_s: 600.0", "budget_s: 600.0\n  batch: -1"))
-    assert labloop(home, "task", "check", "Task001_kidney") == 1
+    assert labloop(home, "task", "check", "Task001_kidney") == 3
     assert "batch" in capsys.readouterr().err
 
 
@@ -105,6 +183,8 @@ def test_training_without_labels_is_refused_with_the_reason(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new_task(home)
-    assert labloop(home, "train", "Task001_kidney", "--now") == 1
-    assert capsys.readouterr().err.strip()
+    assert labloop(home, "train", "Task001_kidney", "--now") == 3
+    words = capsys.readouterr().err
+    assert "0 of 0 cases" in words and "in Label Studio first" in words
+    assert not home.nas.task("Task001_kidney").snapshots.exists()
     assert not home.nas.task_runs("Task001_kidney").exists()

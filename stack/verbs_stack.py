@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 COMPOSE_FILE = ROOT / "compose.yaml"
 READY_S = 600.0  # Label Studio's first start takes 130 s on two busy cores
 STATE_COLORS = {"healthy": "green", "unhealthy": "red", "failing": "red", "stopped": "grey"}
+COUNT_WORDS = {  # the watchdog's words → those of the table; nobody waits for an unanswered case
+    "labelled": "labelled",
+    "waiting": "unanswered",
+    "new": "new",
+    "left_out": "left out",
+    "set_aside": "set aside",
+}
 GRADE_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -270,7 +277,7 @@ def _say_last_words(services: Sequence[ServiceStatus]) -> None:
 
 
 def _task_row(task: TaskStatus) -> tuple[str, ...]:
-    counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in task.labels.items() if n)
+    counts = ", ".join(f"{n} {COUNT_WORDS[name]}" for name, n in task.labels.items() if n)
     words = task.trouble or ": ".join(filter(None, (counts, task.message))) or "-"
     run = f"{task.run} {task.run_state}" if task.run else "-"
     return task.name, task.champion or "none yet", run, words

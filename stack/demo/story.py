@@ -140,7 +140,7 @@ class Story:
             expect_s=15,
             limit_s=300,
         )
-        self.narrator.say(f"    {waiting} waiting tasks show its guess")
+        self.narrator.say(f"    {waiting} unlabelled tasks show its guess")
         return waiting
 
     # --- looking ----------------------------------------------------------------------------

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from imaging.publish import write_json
+from stack.bootstrap import init_nas
 from stack.cli import INTERRUPTED, build_parser, main
 from stack.control import stop
 from stack.home import Home
 from stack.lock import only_supervisor
 from stack.processes import marked, start_time
 from stack.state import ServiceStatus, StackStatus, write_state
+from stack.status import COUNTS
 from tests.stack.fake_stack import beat, service, web, write_stack
 
 # What takes long to import; a verb that needs one of these imports it when it runs.
@@ -175,6 +178,17 @@ def test_status_counts_the_deaths_of_a_service_that_is_well_in_between(
     words = capsys.readouterr().out
     assert f"died 14 times in the last hour, last: {last}" in words
     assert f"{again}; died once in the last hour" in words
+
+
+def test_cases_that_nobody_has_answered_are_not_said_to_wait(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init_nas(home.nas_folder).task("Task001_heart").root.mkdir()
+    counts = dict.fromkeys(COUNTS, 1)
+    write_json(home.state("watchdog") / "Task001_heart.json", counts)
+    main(["status", "--home", str(home.root)])
+    words = "1 labelled, 1 unanswered, 1 new, 1 left out, 1 set aside"
+    assert words in capsys.readouterr().out
 
 
 def test_down_without_a_stack_is_no_failure(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,13 +16,13 @@ setup: ## make or repair the environments (.venv, .envs/); nothing to do is done
 up: setup ## start the stack in the background (HOME_DIR=… for another home)
 	@$(LABLOOP) up --local -d $(HOME_OPTION)
 
-down: ## stop it, with everything it started
+down: $(LABLOOP) ## stop it, with everything it started
 	@$(LABLOOP) down $(HOME_OPTION)
 
-status: ## what runs, how it is, where each task's loop stands
+status: $(LABLOOP) ## what runs, how it is, where each task's loop stands
 	@$(LABLOOP) status $(HOME_OPTION)
 
-logs: ## what the services write (SERVICE=… for one of them), until Ctrl-C
+logs: $(LABLOOP) ## what the services write (SERVICE=… for one of them), until Ctrl-C
 	@$(LABLOOP) logs --follow $(SERVICE) $(HOME_OPTION)
 
 doctor: setup ## is this machine fit to run the stack?
@@ -31,7 +31,8 @@ doctor: setup ## is this machine fit to run the stack?
 demo: setup ## the whole loop on made-up brain slices, then stays up to click through
 	@$(LABLOOP) demo
 
-train: ## train a task now (TASK=TaskNNN_what)
+train: $(LABLOOP) ## train a task now (TASK=TaskNNN_what)
+	@test -n "$(TASK)" || { echo "error: say which task: make train TASK=Task001_kidney" >&2; exit 2; }
 	@$(LABLOOP) train $(TASK) --now $(HOME_OPTION)
 
 check: setup lint types unit ## format, lint, types, unit tests: what a commit must pass
@@ -78,5 +79,8 @@ pins: setup ## write constraints.txt anew from pyproject.toml
 clean: ## remove caches; environments and homes stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.envs/*' -prune -exec rm -rf {} +
+
+$(LABLOOP):
+	@echo "error: $@ is not there: run \`make setup\` first" >&2; exit 2
 
 HOME_OPTION = $(if $(HOME_DIR),--home $(HOME_DIR))

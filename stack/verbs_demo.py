@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stack import console
 from stack.environments import ROOT
 from stack.home import Home
 from stack.settings import data_folder
+
+HOME_NAME = re.compile(r"\d{8}T\d{6}Z")  # what a demo called its home; nothing else is removed
+KEPT = 3  # beside the new one, to compare with
 
 
 def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,4 +48,23 @@ def show_demo(args: argparse.Namespace, home: Home) -> int:
 
 
 def _new_home() -> Path:
-    return ROOT / ".demo" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    homes = ROOT / ".demo"
+    removed = remove_old_homes(homes)
+    if removed:
+        console.say(f"removed {removed} older demos from {homes}; the newest {KEPT} stay")
+    return homes / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def remove_old_homes(homes: Path) -> int:
+    """Remove all but the newest homes of earlier demos; how many were. One that runs stays."""
+    from stack.lock import is_supervised
+    from stack.processes import marked
+
+    old = sorted(path for path in homes.glob("*") if HOME_NAME.fullmatch(path.name))[:-KEPT]
+    idle = [path for path in old if not is_supervised(Home(path)) and not marked(path)]
+    for home in idle:
+        with suppress(OSError):  # somebody else's: no reason not to show the demo
+            for folder, _, _ in os.walk(home):  # snapshots are read-only
+                Path(folder).chmod(0o700)
+            shutil.rmtree(home)
+    return sum(not home.exists() for home in idle)

@@ -82,8 +82,13 @@ def read_picture(path: Path, limits: PictureLimits = LIMITS) -> PixelArray:
     return decode_picture(read_file(path, limits), limits).pixels
 
 
-def read_file(path: Path, limits: PictureLimits = LIMITS) -> bytes:
+def read_file(path: Path, limits: PictureLimits = LIMITS, *, folder: int | None = None) -> bytes:
     """All bytes of a regular file that is not a link, within the size limit.
+
+    Args:
+        path: the file.
+        limits: how large it may be.
+        folder: descriptor of the folder that a relative `path` starts at.
 
     Raises:
         PictureError: reason `symlink`, `not-a-file`, `empty` or `too-large`.
@@ -91,7 +96,8 @@ def read_file(path: Path, limits: PictureLimits = LIMITS) -> bytes:
     """
     try:
         # O_NONBLOCK: opening a FIFO would wait for its writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, dir_fd=folder)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise PictureError("a symbolic link", reason="symlink") from error

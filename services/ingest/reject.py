@@ -1,13 +1,13 @@
 """Files that ingest refuses: moved to `rejected/<rej-…>/`, with a reason a person can act on.
 
 The reason is written first and the file is moved by one rename, so that it is never copied by
-half and never deleted. Symbolic links are moved, not followed.
+half and never deleted. Symbolic links are moved, not followed, and nothing behind one is moved.
 """
 
 import errno
 import os
 import shutil
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from imaging.ids import new_id, utc_now
@@ -15,6 +15,7 @@ from imaging.io.casesheet import SHEET_NAME
 from imaging.layout import TaskFolder
 from imaging.publish import write_text
 from services.ingest.errors import RefusedError
+from services.ingest.inside import opened_folder
 from services.ingest.names import safe_name
 
 REASON_FILE = "reason.txt"
@@ -95,42 +96,46 @@ REASONS: dict[str, tuple[str, str]] = {
 }
 
 
-def reject(task: TaskFolder, source: Path, shown: str, refusal: RefusedError) -> str | None:
+def reject(task: TaskFolder, root: Path, path: str, refusal: RefusedError) -> str | None:
     """Move a file out of the way, beside its reason.
 
     Args:
         task: the task whose `rejected/` takes it.
-        source: the file, link or folder.
-        shown: its path as people know it; control characters are escaped in the text.
+        root: rawdata, or where else the file lies.
+        path: the file, link or folder, below `root`; control characters are escaped in the text.
         refusal: what was found.
 
     Returns:
-        The identifier of the folder in `rejected/`, or None when the file has gone meanwhile.
+        The identifier of the folder in `rejected/`, or None when the file has gone meanwhile, or
+        a folder on the way has become a link.
 
     Raises:
         OSError: no space (nothing is left behind), or the file may not be moved (its reason is
             in `rejected/`, the file stays where it is).
     """
-    if not os.path.lexists(source):
-        return None
-    folder = _new_folder(task.rejected)
-    try:
-        write_text(folder / REASON_FILE, reason_text(source, shown, refusal))
-        source.rename(folder / safe_name(shown))
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT):
-            shutil.rmtree(folder, ignore_errors=True)
-        if error.errno == errno.ENOENT:
+    with ExitStack() as stack:
+        try:
+            lies_in, name = stack.enter_context(opened_folder(root, path))
+            size_bytes = os.stat(name, dir_fd=lies_in, follow_symlinks=False).st_size
+        except OSError:
             return None
-        raise
+        folder = _new_folder(task.rejected)
+        try:
+            write_text(folder / REASON_FILE, reason_text(path, size_bytes, refusal))
+            os.rename(name, folder / safe_name(path), src_dir_fd=lies_in)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT):
+                shutil.rmtree(folder, ignore_errors=True)
+            if error.errno == errno.ENOENT:
+                return None
+            raise
     return folder.name
 
 
-def reason_text(source: Path, shown: str, refusal: RefusedError) -> str:
+def reason_text(path: str, size_bytes: int, refusal: RefusedError) -> str:
     """reason.txt: what was found, what was expected, what to do."""
     expected, advice = REASONS[refusal.reason]
-    plain = shown.encode("unicode_escape").decode() if not shown.isprintable() else shown
-    size_bytes = source.lstat().st_size
+    plain = path.encode("unicode_escape").decode() if not path.isprintable() else path
     return (
         f"Reason:     {refusal.reason}\n"
         f"File:       {plain} ({size_bytes} bytes), as it lay below rawdata\n"

@@ -36,6 +36,7 @@ from imaging.publish import (
 )
 from imaging.task import TaskConfig
 from services.ingest.errors import RefusedError
+from services.ingest.inside import opened_folder
 from services.ingest.names import patient_key, pseudonym
 from services.ingest.tree import class_folder
 
@@ -143,11 +144,11 @@ def read_inside(task: TaskFolder, path: str, limits: PictureLimits) -> bytes:
         RefusedError: `symlink` or `permission-denied`.
         OSError: it cannot be read for another reason.
     """
-    source = task.rawdata / path
-    if source.parent.resolve() != task.rawdata.resolve().joinpath(*path.split("/")[:-1]):
-        raise RefusedError("symlink", "a file behind a symbolic link")
     try:
-        return read_file(source, limits)
+        with opened_folder(task.rawdata, path) as (folder, name):
+            return read_file(Path(name), limits, folder=folder)
+    except NotADirectoryError as error:
+        raise RefusedError("symlink", "a file behind a symbolic link") from error
     except PermissionError as error:
         raise RefusedError("permission-denied", "a file that ingest may not read") from error
 

@@ -177,7 +177,7 @@ class Visitor:
 
     def _refuse_sheet(self, refusal: RefusedError) -> None:
         try:
-            where = reject(self.task, self.sheet.path, SHEET_NAME, refusal)
+            where = reject(self.task, self.sheet.path.parent, SHEET_NAME, refusal)
         except OSError as error:
             if error.errno not in READ_ONLY:
                 raise
@@ -282,7 +282,7 @@ class Visitor:
         self.tools.nas.require_marker()
         found = item.found
         try:
-            where = reject(self.task, self.task.rawdata / found.path, found.path, refusal)
+            where = reject(self.task, self.task.rawdata, found.path, refusal)
         except OSError as error:
             if error.errno not in READ_ONLY:
                 raise

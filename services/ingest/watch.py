@@ -3,12 +3,15 @@
 import logging
 import math
 import os
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 from imaging.dataset.cases import load_case
 from imaging.errors import RecordError
 from imaging.layout import TaskFolder
 from services.ingest.errors import HoldError
+from services.ingest.inside import is_inside
 from services.ingest.ledger import UNKNOWN_NS, Ledger, Row, Stamp
 from services.ingest.scan import Look, RawdataScan
 from services.ingest.settle import SettleDesk
@@ -46,7 +49,7 @@ class TaskWatch:
             self._next_full_s = now_s
             look = self.scan.look(now_s, full=True)
         self.desk.see(look.found, now_s)
-        self.desk.check(self._stamp, now_s)
+        self.desk.check(self._stamps(), now_s)
         if look.unreadable:
             raise HoldError(f"{look.unreadable} folders of rawdata cannot be listed")
         if now_s >= self._next_full_s:
@@ -74,12 +77,21 @@ class TaskWatch:
             self.ledger.forget(self.task.name, gone)
             log.info("task %s: %d files left rawdata; cases stay", self.task.name, len(gone))
 
-    def _stamp(self, path: str) -> Stamp | None:
-        try:
-            status = (self.task.rawdata / path).lstat()
-        except OSError:
-            return None
-        return Stamp(status.st_size, status.st_mtime_ns)
+    def _stamps(self) -> Callable[[str], Stamp | None]:
+        """How files look now; a file behind a link, or in a folder that is one now, has gone."""
+        root = self.task.rawdata
+        is_there = cache(partial(is_inside, root))  # each folder is asked about once in a look
+
+        def stamp(path: str) -> Stamp | None:
+            try:
+                status = (root / path).lstat()
+            except OSError:
+                return None
+            if not is_there(path.rpartition("/")[0]):
+                return None
+            return Stamp(status.st_size, status.st_mtime_ns)
+
+        return stamp
 
     def _refill(self) -> None:
         """Fill a lost ledger from the cases there are."""

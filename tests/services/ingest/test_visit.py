@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -541,10 +542,10 @@ def test_an_unreadable_file_is_refused_after_a_while(
     lab.drop_picture("b.png", seed=2)
     real = take.read_file
 
-    def denied(path: Path, *rest: object) -> bytes:
+    def denied(path: Path, *rest: Any, **options: Any) -> bytes:
         if path.name == "a.png":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return real(path)
+        return real(path, *rest, **options)
 
     monkeypatch.setattr(take, "read_file", denied)
     lab.round()

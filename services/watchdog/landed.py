@@ -27,6 +27,9 @@ from imaging.publish import read_json
 
 log = logging.getLogger(__name__)
 
+# What stands for a file that cannot be read. An answer that was no result list has its content.
+BROKEN = ({"type": UNREADABLE},)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -34,6 +37,7 @@ class Known:
 
     record: AnnotationRecord
     digest: str
+    broken: bool = False  # the file is there and cannot be read
 
 
 class Landed:
@@ -45,6 +49,7 @@ class Landed:
         self.changes = 0  # moves whenever something is added
         self.newest_landed_at: datetime | None = None
         self._files: dict[str, set[str]] = {}
+        self._broken: set[tuple[str, str]] = set()  # case and file
         self._of_task: dict[int, set[str]] = {}  # task in Label Studio → cases it answered
 
     def look(self, progress: Callable[[], None], *, everywhere: bool) -> None:
@@ -64,6 +69,7 @@ class Landed:
         folder = self.task.case_annotations(case)
         found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         if not known <= found:
+            self._broken -= {(case, name) for name in known}
             known.clear()
             self.cases.pop(case, None)
             self.changes += 1
@@ -86,6 +92,22 @@ class Landed:
         return [
             key for key, one in known.items() if key.startswith(start) and not one.record.deleted
         ]
+
+    def files_of(self, ls_task: int) -> int:
+        """How many readable files tell of a task in Label Studio: revisions and deletions."""
+        start = f"{ls_task}-"
+        return sum(
+            name.startswith(start) and (case, name) not in self._broken
+            for case in self._of_task.get(ls_task, ())
+            for name in self._files.get(case, ())
+        )
+
+    def has_import(self, case: str) -> bool:
+        """Whether a label that came with the image is there."""
+        return any(
+            one.record.origin == "import" and not one.broken
+            for one in self.cases.get(case, {}).values()
+        )
 
     def is_import(self, case: str, digest: str) -> bool:
         """Whether this was said by a label that came with the image."""
@@ -117,15 +139,17 @@ class Landed:
             # Its place is taken, so that what Label Studio still has lands as the next revision.
             log.error("case %s: annotation %s cannot be read: %s", case, match["key"], error)
             revision = int(match["revision"] or 1)
-            results = ({"type": UNREADABLE},)
-            return AnnotationRecord(case, match["key"], "label_studio", "", "", results, revision)
+            return AnnotationRecord(case, match["key"], "label_studio", "", "", BROKEN, revision)
 
     def _add(self, case: str, name: str, record: AnnotationRecord) -> None:
         self._files.setdefault(case, set()).add(name)
+        is_broken = record.results == BROKEN
+        if is_broken:
+            self._broken.add((case, name))
         known = self.cases.setdefault(case, {})
         before = known.get(record.key)
         if before is None or before.record.revision < record.revision:
-            known[record.key] = Known(replace(record, results=()), record.digest)
+            known[record.key] = Known(replace(record, results=()), record.digest, is_broken)
         task = record.key.split("-")[0]
         if task.isdigit():
             self._of_task.setdefault(int(task), set()).add(case)

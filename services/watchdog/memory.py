@@ -1,8 +1,9 @@
 """What the watchdog has read so far, in a small database on the local disk.
 
 It saves reading everything again after a restart and is never the truth: without it, all tasks
-are read once more and compared with what has landed. Only one thing is known nowhere else: which
-annotations in Label Studio are mere copies of labels that came with the images.
+are read once more and compared with what has landed. Only two things are known nowhere else: which
+annotations in Label Studio are mere copies of labels that came with the images, and how many files
+on the NAS told of a task, so that a file that is lost there is missed.
 """
 
 import logging
@@ -14,8 +15,10 @@ log = logging.getLogger(__name__)
 FILE = "watchdog.sqlite"
 TABLES = """
 CREATE TABLE IF NOT EXISTS cursor (project INTEGER PRIMARY KEY, stamp TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS seen (
-    project INTEGER, task INTEGER, stamp TEXT NOT NULL, PRIMARY KEY (project, task));
+DROP TABLE IF EXISTS seen;
+CREATE TABLE IF NOT EXISTS task_read (
+    project INTEGER, task INTEGER, stamp TEXT NOT NULL, files INTEGER NOT NULL,
+    PRIMARY KEY (project, task));
 CREATE TABLE IF NOT EXISTS copy (
     project INTEGER, task INTEGER, annotation INTEGER, stamp TEXT NOT NULL,
     PRIMARY KEY (project, task, annotation));
@@ -49,10 +52,17 @@ class Memory:
 
     def seen(self, project: int, task: int) -> str | None:
         """The `updated_at` with which a task was read last."""
-        return self._one("SELECT stamp FROM seen WHERE project = ? AND task = ?", project, task)
+        query = "SELECT stamp FROM task_read WHERE project = ? AND task = ?"
+        return self._one(query, project, task)
 
-    def saw(self, project: int, task: int, stamp: str) -> None:
-        self.database.execute("REPLACE INTO seen VALUES (?, ?, ?)", (project, task, stamp))
+    def files(self, project: int, task: int) -> int:
+        """How many files on the NAS told of a task when it was read last."""
+        query = "SELECT files FROM task_read WHERE project = ? AND task = ?"
+        return int(self._one(query, project, task) or 0)
+
+    def saw(self, project: int, task: int, stamp: str, files: int) -> None:
+        values = (project, task, stamp, files)
+        self.database.execute("REPLACE INTO task_read VALUES (?, ?, ?, ?)", values)
 
     def copies(self, project: int, task: int) -> dict[int, str]:
         """Annotation → its `updated_at`, of copies of imported labels at one task."""

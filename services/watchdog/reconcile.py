@@ -63,7 +63,7 @@ class Reconciler:
         self.landed = Landed(task)
         self.set_aside: dict[int, str] = {}  # task in Label Studio → why its answers did not land
         self._settled: dict[int, tuple[str, float]] = {}  # project → cursor, seen first when
-        self._asked_for: set[int] = set()
+        self._asked_for: dict[int, int] = {}  # unlisted task → its files on the NAS then
 
     def __str__(self) -> str:
         return self.task.name
@@ -93,7 +93,8 @@ class Reconciler:
 
         Finds what `catch_up` cannot: changes that were committed late or made while Label Studio's
         clock was wrong, answers that are missing on the NAS, and tasks that were set aside. Tasks
-        that lost their last annotation are asked for once in a process's life.
+        that lost their last annotation are asked for once in a process's life, and again when
+        what the NAS has of them changes.
         """
         listed: set[int] = set()
 
@@ -107,13 +108,15 @@ class Reconciler:
         count = self._read_all(project, doubtful())
         self.set_aside = {task: why for task, why in self.set_aside.items() if task in listed}
         candidates = self.landed.live_tasks() | self.memory.tasks_with_copies(project)
-        for ls_task in sorted(candidates - listed - self._asked_for):
+        for ls_task in sorted(candidates - listed):
+            if self._asked_for.get(ls_task) == self.landed.files_of(ls_task):
+                continue
             lost = self.source.row(project, ls_task)
             if lost is None:
                 log.warning("%s: task %d is gone from Label Studio; its labels stay", self, ls_task)
             else:
                 count += self._read_all(project, iter([lost]))
-            self._asked_for.add(ls_task)
+            self._asked_for[ls_task] = self.landed.files_of(ls_task)
             self.beat()
         return count
 
@@ -141,10 +144,15 @@ class Reconciler:
         return self.memory.seen(project, row.id) == row.updated_at
 
     def _has_landed(self, project: int, row: TaskRow) -> bool:
+        """Whether every annotation can be read on the NAS, and none of its revisions is missing."""
         if row.annotations is None:
             return False
-        keys = {f"{row.id}-{number}" for number in self.memory.copies(project, row.id)}
-        keys |= self.landed.cases.get(row.case, {}).keys()
+        if self.landed.files_of(row.id) < self.memory.files(project, row.id):
+            return False
+        landed = self.landed.cases.get(row.case, {})
+        keys = {key for key, known in landed.items() if not known.broken}
+        if self.landed.has_import(row.case):
+            keys |= {f"{row.id}-{number}" for number in self.memory.copies(project, row.id)}
         return all(f"{row.id}-{number}" in keys for number in row.annotations)
 
     # --- tasks --------------------------------------------------------------------------------
@@ -168,7 +176,7 @@ class Reconciler:
             if answers is None:
                 return 0  # the task was deleted just now; its labels stay
             count = self._land_task(project, row, answers)
-            self.memory.saw(project, row.id, row.updated_at)
+            self.memory.saw(project, row.id, row.updated_at, self.landed.files_of(row.id))
             self.set_aside.pop(row.id, None)
             return count
         except (NasGoneError, LabelStudioDownError, OSError, sqlite3.Error):
@@ -209,14 +217,16 @@ class Reconciler:
         """An annotation is on the NAS and not in a list: ask for it before calling it deleted."""
         number = int(key.split("-")[1])
         known = self.landed.newest(row.case, key)
+        if known and known.record.deleted:
+            return 0
         copies = self.memory.copies(project, row.id)
         if not _was_deleted(known.record.updated_at if known else copies[number], row):
             return 0
         answer = self.source.annotation(number)
         if answer is not None and answer.get("task") == row.id:
             return self._land(project, row, answer)
+        # A copy stays in memory: should the deletion go missing, nothing else would know of it.
         self._land_deletion(row.case, key, known.record if known else None)
-        self.memory.forget_copy(project, row.id, number)
         return 1
 
     def _land(self, project: int, row: TaskRow, answer: Mapping[str, Any]) -> int:

@@ -459,3 +459,72 @@ def test_several_annotators_of_one_case_land_apart(desk: Desk) -> None:
     desk.source.annotate(task, PNEUMONIA, by=5)
     assert desk.catch_up() == 3
     assert sorted(one.annotator for one in current_answers(desk.task, case)) == ["3", "4", "5"]
+
+
+def lose(desk: Desk, name: str, *, unreadable: bool) -> None:
+    """A share that comes back without a file, or with nothing in it."""
+    path = next(desk.task.annotations.rglob(name))
+    path.write_bytes(b"") if unreadable else path.unlink()
+    desk.restart()
+
+
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_an_edit_missing_on_the_nas_lands_again(desk: Desk, unreadable: bool) -> None:
+    case, task = desk.case(1)
+    number = desk.source.annotate(task, NORMAL)
+    desk.catch_up()
+    desk.source.edit(task, number, result=PNEUMONIA)
+    desk.catch_up()
+    lose(desk, f"{task}-{number}.r2.json", unreadable=unreadable)
+    assert desk.compare() == 1
+    assert only(desk, case).results == tuple(PNEUMONIA)
+    assert desk.compare() == 0
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_deletion_missing_on_the_nas_lands_again(desk: Desk, others: int) -> None:
+    case, task = desk.case(1)
+    number = desk.source.annotate(task, NORMAL)
+    for _ in range(others):
+        desk.source.annotate(task, PNEUMONIA, by=4)
+    desk.catch_up()
+    desk.source.delete(task, number)
+    desk.catch_up()
+    for _ in range(2):  # … however often, in one life of the process
+        next(desk.task.annotations.rglob(f"{task}-{number}.r2.json")).unlink()
+        desk.reconciler.landed.look(lambda: None, everywhere=True)
+        assert desk.compare() == 1
+        assert len(current_answers(desk.task, case)) == others
+        assert desk.compare() == 0
+
+
+def test_an_imported_label_missing_on_the_nas_lands_from_its_copy(desk: Desk) -> None:
+    case, _ = desk.case(1, imported=NORMAL)
+    assert desk.catch_up() == 0
+    lose(desk, f"{IMPORT_KEY}.json", unreadable=False)
+    assert desk.compare() == 1
+    assert [list(one.results) for one in current_answers(desk.task, case)] == [NORMAL]
+    assert desk.compare() == 0
+
+
+def test_an_answer_that_is_no_result_list_is_not_read_at_every_comparison(desk: Desk) -> None:
+    _, task = desk.case(1)
+    desk.source.annotate(task, {"a": 1})
+    desk.catch_up()
+    desk.restart()
+    desk.source.reads.clear()
+    assert desk.compare() == 0
+    assert desk.source.reads == []
+
+
+def test_the_deletion_of_an_import_missing_on_the_nas_lands_again(desk: Desk) -> None:
+    case, task = desk.case(1, imported=NORMAL)
+    (copy,) = desk.source.tasks[task].annotations
+    desk.catch_up()
+    desk.source.delete(task, copy)
+    assert desk.catch_up() == 1
+    lose(desk, f"{task}-{copy}.json", unreadable=False)
+    assert len(current_answers(desk.task, case)) == 1
+    assert desk.compare() == 1
+    assert current_answers(desk.task, case) == []
+    assert desk.catch_up() == desk.compare() == 0

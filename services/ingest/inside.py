@@ -44,6 +44,17 @@ def is_inside(root: Path, folder: str) -> bool:
         return False
 
 
+def may_be_there(root: Path, path: str) -> bool:
+    """Whether a file lies below `root`, as far as can be told: not being let look is no absence."""
+    try:
+        os.lstat(root / path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _step(folder: str, descriptor: int) -> int:
     try:
         return os.open(folder, FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)

@@ -40,13 +40,14 @@ class Look:
     found: list[Found] = field(default_factory=list)
     known_seen: int = 0  # full look: files that the ledger knows and that are there
     known_missed: int = 0  # frequent look: files that the ledger knows and that are not
-    unreadable: int = 0  # folders that could not be listed
+    unreadable: int = 0  # folders that could not be listed, or whose files cannot be looked at
 
 
 @dataclass(slots=True)
 class _Folder:
     mtime_ns: int
     hot_until: float
+    unreadable: bool = False
 
 
 class RawdataScan:
@@ -78,7 +79,7 @@ class RawdataScan:
                 continue
             if mtime_ns != folder.mtime_ns:
                 folder.mtime_ns, folder.hot_until = mtime_ns, now_s + HOT_S
-            elif now_s > folder.hot_until:
+            elif now_s > folder.hot_until and not folder.unreadable:
                 continue
             self._list(path, look, now_s, full=False)
         return look
@@ -100,10 +101,13 @@ class RawdataScan:
         self._list(path, look, now_s, full=full)
 
     def _list(self, path: str, look: Look, now_s: float, *, full: bool) -> None:
+        folder = self._folders[path]
+        folder.unreadable = False
         try:
             with os.scandir(self.root / path) as entries:
                 listed = list(entries)
         except OSError:
+            folder.unreadable = True
             look.unreadable += 1
             return
         known = self.known(path) if name_trouble(path) is None else {}
@@ -116,6 +120,9 @@ class RawdataScan:
                 self._meet(entry, below, known.get(entry.name), look, now_s)
             except FileNotFoundError:
                 continue  # renamed or removed between the listing and now
+            except PermissionError:  # a folder that may be listed, but not entered
+                folder.unreadable = True
+        look.unreadable += folder.unreadable
 
     def _meet(
         self, entry: "os.DirEntry[str]", path: str, known: Stamp | None, look: Look, now_s: float

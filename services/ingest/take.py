@@ -36,7 +36,7 @@ from imaging.publish import (
 )
 from imaging.task import TaskConfig
 from services.ingest.errors import RefusedError
-from services.ingest.inside import opened_folder
+from services.ingest.inside import may_be_there, opened_folder
 from services.ingest.names import patient_key, pseudonym
 from services.ingest.tree import class_folder
 
@@ -176,7 +176,7 @@ def _known_case(intake: Intake, case_id: str, path: str) -> CaseRecord:
     """The case that has these pixels, unless they are another file's, still there."""
     record = load_case(intake.task.case(case_id))
     first = record.source.path
-    if first != path and (intake.task.rawdata / first).is_file():
+    if first != path and may_be_there(intake.task.rawdata, first):
         raise RefusedError("duplicate", f"the same pixels as {case_id}, made from {first}")
     return record  # the same file, or one that was renamed or moved within rawdata
 

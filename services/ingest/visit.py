@@ -21,6 +21,7 @@ from imaging.task import TaskConfig
 from services.ingest.config import ConfigDesk
 from services.ingest.errors import DiskFullError, HoldError, RefusedError
 from services.ingest.inferred import picture_files
+from services.ingest.inside import may_be_there
 from services.ingest.late import apply_late, check_labels
 from services.ingest.ledger import Ledger, Row, Stamp, State
 from services.ingest.pairs import Pairs
@@ -103,6 +104,8 @@ class Visitor:
         with _full_disks_told_apart():
             try:
                 self.watch.look(self.tools.clock())
+                if self.watch.unreadable:
+                    self._complain(f"{self.watch.unreadable} folders of rawdata cannot be listed")
                 self._refuse_strange()
                 intake = self._intake()
                 if intake is not None:
@@ -139,7 +142,7 @@ class Visitor:
 
     def _infer_config(self, now_s: float) -> None:
         """Write task.yaml once all that is there has settled and holds a picture."""
-        if not self.desk.items or self.desk.still_moving(now_s):
+        if not self.desk.items or self.desk.still_moving(now_s) or self.watch.unreadable:
             return
         paths = [p for p, item in self.desk.items.items() if not item.found.trouble]
         pictures = picture_files(self.task, sorted(paths))
@@ -226,7 +229,7 @@ class Visitor:
         pictures = self._partners(pair, "picture") or self._partners(pair + CHANNEL_0, "picture")
         if not pictures:
             waited = self.tools.clock() >= item.since_s + self.tools.tempo.orphan_wait_s
-            if pairs.expects_picture(pair) or not waited:
+            if pairs.expects_picture(pair) or not waited or self.watch.unreadable:
                 return None
             raise RefusedError("mask-without-picture", "a mask without a picture")
         if len(pictures) > 1:
@@ -241,7 +244,8 @@ class Visitor:
     def _partners(self, pair: str, state: State, but: str = "") -> list[Row]:
         """Files of one pair that were dealt with and are still there."""
         rows = self.tools.ledger.partners(self.task.name, pair, state)
-        return [row for row in rows if row.path != but and (self.task.rawdata / row.path).exists()]
+        root = self.task.rawdata
+        return [row for row in rows if row.path != but and may_be_there(root, row.path)]
 
     def _try(self, item: Settling, take: Callable[[Settling], Row | None]) -> None:
         """Take one file in, refuse it, or leave it for later."""

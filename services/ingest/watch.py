@@ -35,14 +35,17 @@ class TaskWatch:
         self.desk = SettleDesk(tempo.quiet_s)
         self._next_full_s = -math.inf
         self._vanished_s: float | None = None  # since when most known files are gone
+        self.unreadable = 0  # folders that could not be listed: what they hold is unknown
         self._refill()
 
     def look(self, now_s: float) -> None:
         """Look at rawdata; the desk then knows what is new.
 
+        What is missing from folders that cannot be listed is not judged; the rest goes on.
+
         Raises:
-            HoldError: most known files have vanished, or folders cannot be listed. What is there
-                may be half of a share, and nothing is concluded from it.
+            HoldError: most known files have vanished. What is there may be half of a share, and
+                nothing is concluded from it.
         """
         look = self.scan.look(now_s, full=now_s >= self._next_full_s)
         if look.known_missed >= VANISH_AT_LEAST and now_s < self._next_full_s:
@@ -50,10 +53,10 @@ class TaskWatch:
             look = self.scan.look(now_s, full=True)
         self.desk.see(look.found, now_s)
         self.desk.check(self._stamps(), now_s)
-        if look.unreadable:
-            raise HoldError(f"{look.unreadable} folders of rawdata cannot be listed")
+        self.unreadable = look.unreadable
         if now_s >= self._next_full_s:
-            self._judge_absence(look, now_s)
+            if not look.unreadable:
+                self._judge_absence(look, now_s)
             is_held = self._vanished_s is not None
             wait_s = min(HELD_SCAN_S, self.full_scan_s) if is_held else self.full_scan_s
             self._next_full_s = now_s + wait_s

@@ -1,5 +1,7 @@
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +126,46 @@ def test_the_desk_says_when_the_next_file_is_due(tmp_path: Path) -> None:
     assert desk.quiet(39) == [] and desk.next_due_s(15) == 40
     desk.check(lambda _: None, 40)
     assert len(desk) == 0 and desk.next_due_s(40) is None
+
+
+def test_a_folder_that_cannot_be_listed_is_tried_at_every_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rights may change without a change of its time."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    scan = RawdataScan(tmp_path, lambda _: {})
+    real = os.scandir
+
+    def denied(path: Path) -> object:
+        if Path(path).name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", denied)
+        look = scan.look(0, full=True)
+        assert (paths(look), look.unreadable) == (["b/1.png"], 1)
+        assert scan.look(HOT_S + 1, full=False).unreadable == 1
+    look = scan.look(HOT_S + 2, full=False)
+    assert (paths(look), look.unreadable) == (["a/1.png"], 0)
+
+
+def test_a_folder_whose_files_show_no_more_than_their_names_counts_as_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    scan = RawdataScan(tmp_path, lambda _: {})
+    real = RawdataScan._meet
+
+    def meet(self: RawdataScan, entry: "os.DirEntry[str]", path: str, *rest: Any) -> None:
+        if path == "a/1.png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        real(self, entry, path, *rest)
+
+    monkeypatch.setattr(RawdataScan, "_meet", meet)
+    look = scan.look(0, full=True)
+    assert (paths(look), look.unreadable) == (["b/1.png"], 1)

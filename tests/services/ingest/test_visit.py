@@ -673,3 +673,86 @@ def test_scheme_order_is_kept_for_index_masks(lab: Lab) -> None:
     lab.settle()
     assert np.array_equal(mask_of(lab, "images/a.png"), mask_HW)
     assert load_task(lab.task.config).scheme == label_scheme(["kidney", "tumour"])
+
+
+# --- folders that cannot be listed ----------------------------------------------------------------
+
+
+@pytest.fixture
+def private(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """As if folders called `private` could not be listed; `undo` lets them."""
+    real = os.scandir
+
+    def denied(path: str | Path) -> Any:
+        if Path(path).name == "private":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    return monkeypatch
+
+
+def test_a_folder_that_cannot_be_listed_holds_nothing_else(
+    lab: Lab, private: pytest.MonkeyPatch
+) -> None:
+    lab.configure(HEART)
+    lab.drop_picture("a.png", seed=1)
+    lab.drop_picture("private/b.png", seed=2)
+    lab.settle()
+    assert list(lab.cases()) == ["a.png"]
+    assert lab.pulse.trouble == f"{TASK}: 1 folders of rawdata cannot be listed"
+    private.undo()
+    lab.settle(30)
+    assert sorted(lab.cases()) == ["a.png", "private/b.png"]
+    assert lab.pulse.trouble == ""
+
+
+def test_a_folder_that_cannot_be_listed_does_not_make_every_look_a_full_one(
+    lab: Lab, private: pytest.MonkeyPatch
+) -> None:
+    lab.configure(HEART)
+    lab.drop_picture("private/b.png", seed=2)
+    fulls: list[bool] = []
+    lab.round()
+    watch = lab.ingest.visitors[TASK].watch
+    real = watch.scan.look
+    private.setattr(
+        watch.scan, "look", lambda now_s, *, full: fulls.append(full) or real(now_s, full=full)
+    )
+    lab.settle(300)
+    assert not any(fulls)
+
+
+def test_nothing_is_concluded_from_what_a_folder_may_hold_unseen(
+    lab: Lab, private: pytest.MonkeyPatch
+) -> None:
+    lab.drop("masks/private/a.png", file_bytes(square()))
+    lab.drop_picture("images/a.png", seed=1)
+    lab.settle(200)
+    assert not lab.task.config.exists()  # masks tell what kind of task it is
+    lab.configure(HEART)
+    (lab.task.rawdata / "images" / "private").mkdir()
+    lab.drop("masks/b.png", file_bytes(square()))
+    lab.settle(200)
+    assert lab.refusals() == {}
+    assert list(lab.cases()) == ["images/a.png"]
+
+
+def test_a_file_that_cannot_be_looked_for_counts_as_being_there(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.configure(HEART)
+    lab.drop_picture("private/a.png", seed=1)
+    lab.settle()
+    real = os.lstat
+
+    def denied(path: Any, **options: Any) -> os.stat_result:
+        if "private/" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "lstat", denied)
+    lab.drop_picture("b.png", seed=1)
+    lab.settle()
+    assert list(lab.refusals()) == ["duplicate"]
+    assert lab.pulse.trouble == ""

@@ -43,9 +43,16 @@ class CaseSheet:
     rows: Mapping[str, CaseRow]  # by normalised file
 
     def find(self, path: str) -> CaseRow | None:
-        """The row of a picture: by its path below rawdata, else by its bare name."""
+        """The row of a picture: by its path below rawdata, else by its bare name.
+
+        A bare name says nothing certain when several pictures have it: see `goes_by_name`.
+        """
         key = _key(path)
         return self.rows.get(key) or self.rows.get(key.rsplit("/", 1)[-1])
+
+    def goes_by_name(self, path: str) -> bool:
+        """Whether the row of a picture is found by its bare name only."""
+        return _key(path) not in self.rows and self.find(path) is not None
 
     @property
     def label_names(self) -> tuple[str, ...]:

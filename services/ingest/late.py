@@ -61,8 +61,9 @@ def apply_late(intake: Intake, rows: Iterable[Row], waiting: Iterable[str]) -> L
             continue
         if intake.sheet.find(row.path) is None:
             continue
-        regrouped += load_case(intake.task.case(row.case)).patient != patient_of(intake, row.path)
         try:
+            patient = patient_of(intake, row.path)
+            regrouped += load_case(intake.task.case(row.case)).patient != patient
             if land_classes(intake, row.path, row.case):
                 labelled.append(row.case)
         except RefusedError as refusal:

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS files (
     PRIMARY KEY (task, folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS files_by_pair ON files (task, pair) WHERE pair IS NOT NULL;
+CREATE INDEX IF NOT EXISTS files_by_name ON files (task, name);
 """
 
 
@@ -108,6 +109,10 @@ class Ledger:
     def partners(self, task: str, pair: str, state: State) -> list[Row]:
         """The pictures, or masks, with one pairing key."""
         return list(self._rows("task=? AND pair=? AND state=?", task, pair, state))
+
+    def named(self, task: str, name: str) -> list[Row]:
+        """The pictures with one bare name, in any folder."""
+        return list(self._rows("task=? AND name=? AND state='picture'", task, name))
 
     def rows(self, task: str) -> Iterator[Row]:
         """The files that `count` counts."""

@@ -68,6 +68,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "the same label in the folder's name and in cases.csv",
         "Correct one of the two and drop the picture again.",
     ),
+    "name-twice": (
+        "the folder, too, of a file in cases.csv when two pictures have its name",
+        "Write their paths below rawdata in cases.csv, and drop it and this picture again.",
+    ),
     "mask-size": (
         "a mask of the same rows and columns as its picture",
         "Export the mask at the picture's size and drop it again.",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from imaging.dataset.annotations import AnnotationRecord, annotation_files, land
 from imaging.dataset.cases import CaseRecord, CaseSource, load_case
 from imaging.errors import GridMismatchError
 from imaging.ids import utc_now
-from imaging.io.casesheet import CaseSheet
+from imaging.io.casesheet import CaseRow, CaseSheet
 from imaging.io.mask import PixelArray, labels_from_mask
 from imaging.io.picture import (
     Picture,
@@ -52,6 +52,8 @@ class Intake:
     sheet: CaseSheet | None
     pseudonym_key: str
     limits: PictureLimits
+    # A picture's path → other pictures there that have its bare name.
+    namesakes: Callable[[str], Sequence[str]] = lambda _: ()
 
 
 def take_picture(intake: Intake, path: str) -> CaseRecord:
@@ -68,10 +70,10 @@ def take_picture(intake: Intake, path: str) -> CaseRecord:
     """
     data = _read(intake, path)
     picture = decode_picture(data, intake.limits)
-    classes_of(intake, path)  # refuses an unknown class before anything is made
     case_id = f"case-{pixel_digest(picture.pixels)[:16]}"
     if intake.task.case_record(case_id).is_file():
         return _known_case(intake, case_id, path)
+    classes_of(intake, path)  # refuses an unknown class before anything is made
     record = _describe(intake, path, case_id, picture, data)
     _publish(intake.task, record, picture.pixels)
     return record
@@ -81,12 +83,12 @@ def classes_of(intake: Intake, path: str) -> tuple[str, ...]:
     """The classes that the folder or cases.csv give a picture; empty = to be labelled.
 
     Raises:
-        RefusedError: `unknown-class` or `contradiction`.
+        RefusedError: `unknown-class`, `contradiction` or `name-twice`.
     """
     if intake.config.kind != "classification":
         return ()
     folder = class_folder(path)
-    row = intake.sheet.find(path) if intake.sheet else None
+    row = row_of(intake, path)
     listed = row.labels if row else ()
     known = intake.config.scheme.names
     for name in listed if listed else (folder,):
@@ -101,6 +103,22 @@ def classes_of(intake: Intake, path: str) -> tuple[str, ...]:
             "contradiction", f"folder {folder!r}, but cases.csv says {', '.join(listed)}"
         )
     return listed or ((folder,) if folder else ())
+
+
+def row_of(intake: Intake, path: str) -> CaseRow | None:
+    """What cases.csv says about a picture.
+
+    Raises:
+        RefusedError: `name-twice`: it says it by a bare name that another picture has, too, and
+            the wrong one could get the label or the patient.
+    """
+    row = intake.sheet.find(path) if intake.sheet else None
+    if row is None or intake.sheet is None or not intake.sheet.goes_by_name(path):
+        return row
+    rival = next((one for one in intake.namesakes(path) if intake.sheet.find(one) is row), None)
+    if rival is not None:
+        raise RefusedError("name-twice", f"{row.file!r} in cases.csv may mean {path} or {rival}")
+    return row
 
 
 def land_classes(intake: Intake, path: str, case: str) -> bool:
@@ -164,7 +182,7 @@ def published_cases(task: TaskFolder) -> Iterator[Path]:
 
 def patient_of(intake: Intake, path: str) -> str:
     """The pseudonym of the patient that a picture belongs to."""
-    row = intake.sheet.find(path) if intake.sheet else None
+    row = row_of(intake, path)
     return pseudonym(intake.pseudonym_key, (row.patient if row else "") or patient_key(path))
 
 
@@ -182,7 +200,7 @@ def _known_case(intake: Intake, case_id: str, path: str) -> CaseRecord:
 
 
 def _describe(intake: Intake, path: str, case_id: str, picture: Picture, data: bytes) -> CaseRecord:
-    row = intake.sheet.find(path) if intake.sheet else None
+    row = row_of(intake, path)
     pixels = picture.pixels
     is_deep = pixels.dtype.itemsize == 2
     return CaseRecord(

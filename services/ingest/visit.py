@@ -24,6 +24,7 @@ from services.ingest.inferred import picture_files
 from services.ingest.inside import may_be_there
 from services.ingest.late import apply_late, check_labels
 from services.ingest.ledger import Ledger, Row, Stamp, State
+from services.ingest.namesakes import Namesakes
 from services.ingest.pairs import Pairs
 from services.ingest.reject import reject
 from services.ingest.settle import Settling
@@ -129,7 +130,9 @@ class Visitor:
             if self.config.config is None:
                 return None
             key, limits = self.tools.pseudonym_key, self.tools.limits
-            intake = Intake(self.task, self.config.config, self.sheet.sheet, key, limits)
+            config, sheet = self.config.config, self.sheet.sheet
+            others = Namesakes(self.task, self.tools.ledger, self.desk.items.values(), config.kind)
+            intake = Intake(self.task, config, sheet, key, limits, others.of)
             self._apply_sheet(intake)
             return intake
         except RefusedError as refusal:

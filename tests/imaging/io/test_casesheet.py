@@ -16,6 +16,14 @@ def test_a_row_is_found_by_path_or_by_bare_name() -> None:
     assert found is not None and found.patient == "P2"
 
 
+def test_it_is_told_which_rows_apply_by_bare_name_only() -> None:
+    rows = sheet("file\nimages/a.png\nb.png\n")
+    assert rows.goes_by_name("images/b.png")
+    assert not rows.goes_by_name("images/a.png")
+    assert not rows.goes_by_name("b.png")  # that is its path
+    assert not rows.goes_by_name("images/c.png")
+
+
 def test_windows_paths_and_decomposed_letters_are_the_same_file() -> None:
     rows = sheet("file\nrawdata\\images\\mu\u0308ller.png\n")
     assert rows.find("images/m\u00fcller.png") is not None

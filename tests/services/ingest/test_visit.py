@@ -675,6 +675,71 @@ def test_scheme_order_is_kept_for_index_masks(lab: Lab) -> None:
     assert load_task(lab.task.config).scheme == label_scheme(["kidney", "tumour"])
 
 
+# --- one bare name in cases.csv, two pictures -----------------------------------------------------
+
+
+BARE = b"file,patient,label\n0001.png,P1,pneumonia\n"
+
+
+def test_a_bare_name_that_two_pictures_have_is_given_to_neither(lab: Lab) -> None:
+    lab.configure(CLASSES)
+    lab.drop("cases.csv", BARE)
+    lab.drop_picture("test/0001.png", seed=1)
+    lab.drop_picture("train/0001.png", seed=2)
+    lab.settle()
+    assert not lab.cases()
+    text = lab.refusals()["name-twice"]
+    assert "test/0001.png" in text and "train/0001.png" in text
+    lab.drop("cases.csv", BARE.replace(b"0001", b"test/0001"))
+    lab.drop_picture("test/0001.png", seed=1)
+    lab.drop_picture("train/0001.png", seed=2)
+    lab.settle()
+    cases = lab.cases()
+    assert cases["test/0001.png"].patient != cases["train/0001.png"].patient
+    assert not list(lab.task.case_annotations(cases["train/0001.png"].case).glob("*"))
+
+
+def test_a_second_picture_of_a_bare_name_is_refused_whenever_it_comes(lab: Lab) -> None:
+    lab.configure(HEART)
+    lab.drop("cases.csv", BARE)
+    lab.drop_picture("p1/0001.png", seed=1)
+    lab.settle()
+    lab.drop_picture("p2/0001.png", seed=2)
+    lab.settle()
+    assert list(lab.cases()) == ["p1/0001.png"]
+    assert "p1/0001.png" in lab.refusals()["name-twice"]
+
+
+def test_a_late_case_list_labels_no_picture_by_a_name_that_two_have(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.configure(CLASSES)
+    lab.drop_picture("test/0001.png", seed=1)
+    lab.drop_picture("train/0001.png", seed=2)
+    lab.settle()
+    lab.drop("cases.csv", BARE)
+    lab.settle()
+    assert len(lab.cases()) == 2
+    assert not list(lab.task.annotations.rglob("*.json"))
+    assert "name-twice" in caplog.text
+
+
+def test_a_mask_a_moved_picture_and_a_line_of_its_own_make_no_name_ambiguous(lab: Lab) -> None:
+    lab.configure(HEART)
+    lab.drop("cases.csv", BARE + b"images/own/0001.png,P2,\n")
+    lab.drop_picture("images/0001.png", seed=1)
+    lab.drop("masks/0001.png", file_bytes(square()))
+    lab.drop_picture("images/own/0001.png", seed=2)
+    lab.settle()
+    assert len(lab.cases()) == 2 and not lab.refusals()
+    (lab.task.rawdata / "images" / "new").mkdir()
+    moved = lab.task.rawdata / "images" / "new" / "0001.png"
+    (lab.task.rawdata / "images" / "0001.png").rename(moved)
+    moved.write_bytes(file_bytes(picture(3)))
+    lab.settle()
+    assert "images/new/0001.png" in lab.cases() and not lab.refusals()
+
+
 # --- folders that cannot be listed ----------------------------------------------------------------
 
 

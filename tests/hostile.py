@@ -204,6 +204,35 @@ def jpeg_claiming(width: int, height: int) -> bytes:
     return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
 
 
+def jpeg_of_scans(count: int, side: int = 64) -> bytes:
+    """A progressive JPEG, one of whose scans is repeated: each costs a pass over the picture."""
+    data = encoded(Image.new("L", (side, side), 100), "JPEG", progressive=True)
+    starts = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    return data[: starts[2]] + data[starts[1] : starts[2]] * (count - 2) + b"\xff\xd9"
+
+
+def tiff_of_pages(count: int, beyond: int = 0) -> bytes:
+    """A real first page, and pages of one tag after it; the last one points to `beyond`."""
+    first = grey_tiff(SIDE, SIDE, tail=bytes(SIDE * SIDE))
+    at = len(first)
+    link_at = at - SIDE * SIDE - 4
+    pages = [
+        struct.pack("<HHHIII", 1, 256, 4, 1, SIDE, at + 18 * page if page < count - 1 else beyond)
+        for page in range(1, count)
+    ]
+    return first[:link_at] + struct.pack("<I", at) + first[link_at + 4 :] + b"".join(pages)
+
+
+def tiff_of_tile(side: int) -> bytes:
+    """A small TIFF that is said to lie in one tile of side × side."""
+    tags = {
+        256: (4, 1, 64), 257: (4, 1, 64), 258: (3, 1, 8), 259: (3, 1, 8), 262: (3, 1, 1),
+        277: (3, 1, 1), 322: (4, 1, side), 323: (4, 1, side), 324: (4, 1, 134),
+    }  # fmt: skip
+    body = zlib.compress(bytes(1 << 16))
+    return tiff(tags | {325: (4, 1, len(body))}, tail=body)
+
+
 def huge_file(rawdata: Path) -> None:
     with (rawdata / "a.png").open("wb") as stream:
         stream.write(encoded(noise(921)))
@@ -225,6 +254,13 @@ def bombs() -> Iterator[Hostile]:
             "too-many-pixels",
         ),
         "a TIFF that claims 2 gigapixels": ("a.tif", grey_tiff(50_000, 40_000), "too-many-pixels"),
+        "a small TIFF in a tile of a gigapixel": (
+            "a.tif",
+            tiff_of_tile(1 << 15),
+            "too-many-pixels",
+        ),
+        "a JPEG of 5000 scans": ("a.jpg", partial(jpeg_of_scans, 5000), "too-many-scans"),
+        "a TIFF of 64 000 pages": ("a.tif", partial(tiff_of_pages, 64_000), "multi-page"),
         "a picture of 3 × 3": ("a.png", encoded(noise(922, (3, 3))), "too-small"),
         "a strip of 8 × 4000": ("a.png", encoded(noise(923, (8, 4000))), "absurd-shape"),
     }

@@ -36,6 +36,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "a picture within the pixel limit (INGEST_MAX_PIXELS)",
         "Crop or shrink it, or ask the admin to raise the limit.",
     ),
+    "too-many-scans": (
+        "a JPEG of at most 64 scans; progressive ones have about ten",
+        "Save it again as an ordinary JPEG or as PNG.",
+    ),
     "too-large": ("a file within the size limit", "Crop or shrink it."),
     "too-small": ("at least 8 × 8 pixels", AGAIN),
     "absurd-shape": ("a longer side of at most 64 times the shorter", AGAIN),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageFile
 
 from imaging.errors import GridMismatchError, PictureError
 from imaging.io.mask import LabelArray, PixelArray
@@ -23,8 +23,16 @@ from imaging.io.picture import (
     write_label_map,
     write_picture,
 )
+from imaging.io.sniff import MAX_SCANS
 from imaging.labels import label_scheme
-from tests.hostile import ORIENTATION, encoded, noise
+from tests.hostile import (
+    ORIENTATION,
+    encoded,
+    jpeg_of_scans,
+    noise,
+    tiff_of_pages,
+    tiff_of_tile,
+)
 
 # Three sides of different lengths and no symmetry, so that no turn goes unseen.
 GREY = noise(1, (9, 13))
@@ -133,6 +141,46 @@ def test_limits_are_checked_on_the_header() -> None:
     assert reason(encoded(noise(8, (7, 30)))) == "too-small"
     assert reason(data, PictureLimits(max_aspect=1.0)) == "absurd-shape"
     assert decode_picture(data, PictureLimits(max_pixels=10_100)).pixels.shape == (100, 101)
+
+
+def test_a_jpeg_may_have_as_many_scans_as_encoders_make() -> None:
+    data = encoded(COLOR, "JPEG", progressive=True)
+    assert 2 < data.count(b"\xff\xda") < MAX_SCANS
+    assert decode_picture(data).pixels.shape == (9, 13, 3)
+    decode_picture(jpeg_of_scans(MAX_SCANS))
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    assert reason(jpeg_of_scans(MAX_SCANS + 1)) == "too-many-scans"
+
+
+def test_scans_cannot_be_hidden_behind_a_mark_without_a_length() -> None:
+    data = jpeg_of_scans(1000)
+    at = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    assert reason(data[:at] + b"\xff\x01\xff\xff" + data[at:]) == "too-many-scans"
+
+
+def test_what_only_looks_like_scans_in_a_jpeg_does_not_count() -> None:
+    """Camera notes before the picture, and the film that telephones append to it."""
+    data = encoded(COLOR, "JPEG")
+    marks = b"\xff\xda\x00" * 200
+    notes = b"\xff\xe2" + (len(marks) + 2).to_bytes(2, "big") + marks
+    assert decode_picture(data[:2] + notes + data[2:] + marks).pixels.shape == (9, 13, 3)
+
+
+def test_the_pages_of_a_tiff_are_not_counted_beyond_the_second() -> None:
+    assert reason(tiff_of_pages(2)) == "multi-page"
+    assert reason(tiff_of_pages(9, beyond=1 << 30)) == "multi-page"
+
+
+def test_a_tiff_whose_tile_is_a_bomb_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    assert reason(tiff_of_tile(1 << 15)) == "too-many-pixels"
 
 
 def test_a_file_above_the_size_limit_is_not_read(tmp_path: Path) -> None:

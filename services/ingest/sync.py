@@ -2,10 +2,11 @@
 
 The truth is a listing of the project, taken once per process and again after any failure; only
 cases that it lacks are imported. An import whose answer was lost is therefore seen before it
-could be repeated.
+could be repeated; one that Label Studio commits when nobody expects it any more is put right.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from imaging.dataset.cases import load_case
 from imaging.errors import RecordError
 from imaging.labelstudio.tasks import task_payload
 from imaging.layout import TaskFolder
+from services.ingest.surplus import remove_surplus
 from services.ingest.take import published_cases
 from stack.runtime.label_studio import LabelStudio, LabelStudioError, ProjectRef
 
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 CHUNK_TASKS = 100
 # Label Studio refuses bodies of 250 MB; masks of large pictures are about a megabyte each.
 CHUNK_BYTES = 16 << 20
+# A busy Label Studio commits an import of many masks 20 s after its caller has died.
+CALM_S = 60.0
+LOOK_AGAIN_S = 600.0  # … and should it take longer still, surplus tasks are found this much later
 
 
 class TaskSync:
@@ -32,16 +37,16 @@ class TaskSync:
         client: LabelStudio,
         task: TaskFolder,
         clock: Callable[[], float],
-        calm_s: float,
     ) -> None:
-        """Args: calm_s: how long an import of a process that died may go on in Label Studio."""
-        self.client, self.task, self.clock, self.calm_s = client, task, clock, calm_s
+        self.client, self.task, self.clock = client, task, clock
         self.cases = {folder.name for folder in published_cases(task)}
         self.known: dict[str, int] | None = None  # case → task number; None = to be listed
         self.labelled: set[str] = set()  # cases whose label landed after their task was made
-        # Another process may have died in the middle of an import: then two listings must agree.
+        # Another process may have died in the middle of an import: then the project must be calm
+        # before what it lacks is imported.
         self._cautious = bool(self.cases)
-        self._counted: tuple[int, float] | None = None
+        self._counted: tuple[int, float] | None = None  # tasks, and since when there are so many
+        self._look_again_s = math.inf
 
     @property
     def is_settled(self) -> bool:
@@ -60,10 +65,12 @@ class TaskSync:
         Raises:
             LabelStudioError: a call failed; the project will be listed anew before the next try.
         """
+        if self.clock() >= self._look_again_s:
+            self.known, self._look_again_s = None, math.inf
         if self.is_settled:
             return 0
         try:
-            if self.known is None:
+            if self.known is None and self._is_calm(project):
                 self.known = self._list(project, beat)
             if self.known is None:
                 return 0
@@ -74,24 +81,38 @@ class TaskSync:
             self.known, self._counted, self._cautious = None, None, True
             raise
 
+    def _is_calm(self, project: ProjectRef) -> bool:
+        """Whether a listing may be tried: at first, and once no task came for long enough."""
+        if self._counted is None:
+            return True
+        params = {"project": project.id, "page": 1, "page_size": 1, "fields": "task_only"}
+        count = int(self.client.call("GET", "/api/tasks", params=params)["total"])
+        if count != self._counted[0]:
+            self._counted = (count, self.clock())
+        return self.clock() >= self._counted[1] + CALM_S
+
     def _list(self, project: ProjectRef, beat: Callable[[], None]) -> dict[str, int] | None:
-        """Every case of the project; None while its size may still be changing."""
-        if self._counted is not None and self.clock() < self._counted[1] + self.calm_s:
-            return None
-        known: dict[str, int] = {}
+        """Every case of the project; None while one that is missing may still be on its way."""
+        found: dict[str, list[dict[str, Any]]] = {}
         count = 0
-        self.labelled.clear()
         for row in self.client.tasks(project.id, whole=False):
             count += 1
-            case = str(row["data"].get("case", ""))
-            known.setdefault(case, int(row["id"]))
-            if case in self.cases and not row.get("total_annotations"):
-                self.labelled.add(case)
+            found.setdefault(str(row["data"].get("case", "")), []).append(row)
             beat()
-        if self._cautious and (self._counted is None or self._counted[0] != count):
+        if self._cautious and self._counted is None and not self.cases <= found.keys():
             self._counted = (count, self.clock())
             return None
-        return known
+        if self._counted is not None:
+            self._look_again_s = self.clock() + LOOK_AGAIN_S
+        self._cautious, self._counted = False, None
+        kept = {
+            case: remove_surplus(self.client, rows) if case in self.cases else rows[0]
+            for case, rows in found.items()
+        }
+        self.labelled = {
+            case for case in self.cases & kept.keys() if not kept[case].get("total_annotations")
+        }
+        return {case: int(row["id"]) for case, row in kept.items()}
 
     def _import(self, project: ProjectRef, known: dict[str, int], beat: Callable[[], None]) -> int:
         made = 0

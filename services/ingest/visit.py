@@ -77,7 +77,7 @@ class Visitor:
         self.desk = self.watch.desk
         self.config = ConfigDesk(task)
         self.sheet = SheetDesk(task, tempo.quiet_s, tempo.bad_wait_s)
-        self.sync = TaskSync(tools.client, task, tools.clock, tempo.quiet_s)
+        self.sync = TaskSync(tools.client, task, tools.clock)
         self.troubles: list[str] = []
         self.has_more = False  # there is work that needs no further waiting
         self._applied: Stamp | None = None  # the cases.csv that is known to have been applied

@@ -76,6 +76,8 @@ class FakeLabelStudio(LabelStudio):
             ("GET", r"/api/projects/(\d+)", lambda n: (200, self.projects_by_id[int(n)])),
             ("PATCH", r"/api/projects/(\d+)", lambda n: self._change_project(int(n), body)),
             ("GET", r"/api/tasks", lambda: self._page_of_tasks(query)),
+            ("GET", r"/api/tasks/(\d+)", lambda n: (200, self.tasks_by_id[int(n)])),
+            ("DELETE", r"/api/tasks/(\d+)", lambda n: (204, self.tasks_by_id.pop(int(n)) and None)),
             ("POST", r"/api/projects/(\d+)/import", lambda n: self._import(int(n), body)),
             ("POST", r"/api/tasks/(\d+)/annotations", lambda n: self._annotate(int(n), body)),
             ("POST", r"/api/projects/(\d+)/import/predictions", lambda _: self._predict(body)),
@@ -121,6 +123,8 @@ class FakeLabelStudio(LabelStudio):
                 "annotations": [],
                 "predictions": [],
                 "total_annotations": 0,
+                "cancelled_annotations": 0,
+                "draft_exists": False,
             }
             for annotation in task.get("annotations", []):
                 self._annotate(number, annotation)

@@ -47,7 +47,7 @@ class Landed:
         self.task = task
         self.cases: dict[str, dict[str, Known]] = {}
         self.changes = 0  # moves whenever something is added
-        self.newest_landed_at: datetime | None = None
+        self._newest_landed_at: datetime | None = None
         self._files: dict[str, set[str]] = {}
         self._broken: set[tuple[str, str]] = set()  # case and file
         self._of_task: dict[int, set[str]] = {}  # task in Label Studio → cases it answered
@@ -124,6 +124,15 @@ class Landed:
             if any(self.live_keys(case, task) for case in cases)
         }
 
+    def landed_at(self, now: datetime) -> datetime | None:
+        """When a label landed last; what a clock that was ahead has dated later than `now`, is now.
+
+        From then on it is measured from there, so that labels to come are later.
+        """
+        if self._newest_landed_at is not None:
+            self._newest_landed_at = min(self._newest_landed_at, now)
+        return self._newest_landed_at
+
     def answers(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Case → files of the answers that count now, for cases that have any."""
         for case, known in self.cases.items():
@@ -155,5 +164,5 @@ class Landed:
             self._of_task.setdefault(int(task), set()).add(case)
         with suppress(ValueError):
             landed_at = parse_utc(record.landed_at)
-            self.newest_landed_at = max(self.newest_landed_at or landed_at, landed_at)
+            self._newest_landed_at = max(self._newest_landed_at or landed_at, landed_at)
         self.changes += 1

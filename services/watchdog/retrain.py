@@ -73,7 +73,7 @@ class Desk:
         newest = self._runs.newest
         standing = Standing(
             new=new,
-            landed_at=self.landed.newest_landed_at,
+            landed_at=self.landed.landed_at(now),
             requested_at=parse_utc(newest.requested_at) if newest else None,
             open_run=self._runs.open_run,
         )

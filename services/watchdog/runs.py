@@ -21,8 +21,13 @@ class Runs:
 
     @property
     def newest(self) -> RunRequest | None:
-        """The last request, whoever made it."""
-        return max(self.requests.values(), key=lambda one: one.requested_at, default=None)
+        """The last request, whoever made it.
+
+        By its snapshot: their names rise whatever the clock does. A request from a clock that was
+        a month ahead would stay the last one for a month, and every label count as new.
+        """
+        requests = self.requests.values()
+        return max(requests, key=lambda one: (one.snapshot, one.requested_at), default=None)
 
     def look(self) -> None:
         """Read what is new. A request that cannot be read counts as none."""

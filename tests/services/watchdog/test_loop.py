@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,35 @@ def test_a_second_run_waits_for_the_first_for_new_labels_and_for_the_cooldown(la
     assert len(lab.runs()) == 1 and "since the last request" in lab.report()["message"]
     lab.rounds(250)
     assert len(lab.runs()) == 2
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_after_a_clock_that_was_ahead_was_put_right_the_policy_holds(
+    lab: Lab, restart: bool
+) -> None:
+    right = lab.time.start
+    lab.time.start = right + timedelta(days=30)
+    lab.label(range(20))
+    lab.rounds(80)
+    save_state(lab.runs()[0], RunState("judged"))
+    lab.time.start = right
+    if restart:
+        lab.restart()
+    lab.rounds(700)
+    lab.label(range(20, 40))
+    while lab.report()["new"] < 20:  # until the next full comparison: they are behind the cursor
+        lab.rounds(10)
+    assert lab.report()["message"].startswith("quiet for 0 of 60 s")
+    lab.rounds(70)
+    assert len(lab.runs()) == 2
+    for one in lab.runs():
+        save_state(one, RunState("judged"))
+    lab.rounds(700)
+    for number in range(40, 44):
+        lab.label(range(number, number + 1))
+        lab.rounds(700, every_s=70)
+        assert len(lab.runs()) == 2
+    assert lab.report()["message"] == "4 of 20 new labels"
 
 
 def test_edits_count_as_new_labels_and_deletions_do_not(lab: Lab) -> None:

@@ -5,13 +5,13 @@ many cases the sheet would group differently.
 """
 
 import logging
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imaging.dataset.cases import load_case
 from services.ingest.errors import RefusedError
 from services.ingest.ledger import Row
+from services.ingest.names import composed
 from services.ingest.reject import BAD_CASE_LIST
 from services.ingest.take import Intake, land_classes, patient_of
 
@@ -36,7 +36,8 @@ def check_labels(intake: Intake) -> None:
     if intake.sheet is None or intake.config.kind != "classification":
         return
     known = intake.config.scheme.names
-    unknown = [name for name in intake.sheet.label_names if name not in known]
+    composed_known = {composed(name) for name in known}
+    unknown = [name for name in intake.sheet.label_names if composed(name) not in composed_known]
     if unknown:
         raise RefusedError(
             BAD_CASE_LIST,
@@ -54,9 +55,9 @@ def apply_late(intake: Intake, rows: Iterable[Row], waiting: Iterable[str]) -> L
     """
     labelled: list[str] = []
     regrouped = 0
-    there = {_key(path) for path in waiting}
+    there = {composed(path) for path in waiting}
     for row in rows:
-        there.add(_key(row.path))
+        there.add(composed(row.path))
         if row.case is None or row.state != "picture" or intake.sheet is None:
             continue
         if intake.sheet.find(row.path) is None:
@@ -71,7 +72,3 @@ def apply_late(intake: Intake, rows: Iterable[Row], waiting: Iterable[str]) -> L
     names = there | {path.rsplit("/", 1)[-1] for path in there}
     listed = intake.sheet.rows if intake.sheet else {}
     return Late(tuple(labelled), regrouped, sum(key not in names for key in listed))
-
-
-def _key(path: str) -> str:
-    return unicodedata.normalize("NFC", path)

@@ -67,6 +67,11 @@ def safe_name(path: str) -> str:
     return f"file-{name}" if name in ("", "reason.txt") else name
 
 
+def composed(text: str) -> str:
+    """One spelling for one text: Macs decompose letters (ö as o and ¨), other systems do not."""
+    return unicodedata.normalize("NFC", text)
+
+
 def patient_key(path: str) -> str:
     """Who a picture belongs to, by its name: `la_003` in `la_003_0000.jpg`, else the stem."""
     stem = PurePosixPath(path).stem
@@ -76,5 +81,6 @@ def patient_key(path: str) -> str:
 
 def pseudonym(key: str, patient: str) -> str:
     """`p-<12 hex digits>`: the same patient always, unreadable without the lab's secret key."""
-    digest = hmac.new(key.encode(), patient.encode("utf-8", "surrogateescape"), hashlib.sha256)
+    name = composed(patient).encode("utf-8", "surrogateescape")
+    digest = hmac.new(key.encode(), name, hashlib.sha256)
     return f"p-{digest.hexdigest()[:12]}"

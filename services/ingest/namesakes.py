@@ -9,6 +9,7 @@ from imaging.layout import TaskFolder
 from imaging.task import Kind
 from services.ingest.inside import may_be_there
 from services.ingest.ledger import Ledger
+from services.ingest.names import composed
 from services.ingest.settle import Settling
 from services.ingest.tree import place_of
 
@@ -42,4 +43,4 @@ class Namesakes:
 
 
 def _bare(path: str) -> str:
-    return unicodedata.normalize("NFC", path.rsplit("/", 1)[-1])
+    return composed(path.rsplit("/", 1)[-1])

@@ -37,7 +37,7 @@ from imaging.publish import (
 from imaging.task import TaskConfig
 from services.ingest.errors import RefusedError
 from services.ingest.inside import may_be_there, opened_folder
-from services.ingest.names import patient_key, pseudonym
+from services.ingest.names import composed, patient_key, pseudonym
 from services.ingest.tree import class_folder
 
 IMAGE, PREVIEW, RECORD = "image.png", "preview.png", "case.json"
@@ -89,8 +89,8 @@ def classes_of(intake: Intake, path: str) -> tuple[str, ...]:
         return ()
     folder = class_folder(path)
     row = row_of(intake, path)
-    listed = row.labels if row else ()
-    known = intake.config.scheme.names
+    listed = tuple(dict.fromkeys(composed(name) for name in row.labels)) if row else ()
+    known = {composed(name): name for name in intake.config.scheme.names}
     for name in listed if listed else (folder,):
         if name is not None and name not in known:
             raise RefusedError(
@@ -102,7 +102,7 @@ def classes_of(intake: Intake, path: str) -> tuple[str, ...]:
         raise RefusedError(
             "contradiction", f"folder {folder!r}, but cases.csv says {', '.join(listed)}"
         )
-    return listed or ((folder,) if folder else ())
+    return tuple(known[name] for name in (listed or (folder,)) if name is not None)
 
 
 def row_of(intake: Intake, path: str) -> CaseRow | None:

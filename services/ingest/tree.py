@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from imaging.io.casesheet import CaseSheet
 from imaging.task import Kind
+from services.ingest.names import composed
 
 IMAGE_FOLDERS = {"imagestr": "tr", "imagests": "ts", "images": ""}
 MASK_FOLDERS = {"labelstr": "tr", "labelsts": "ts", "labels": "", "masks": ""}
@@ -47,7 +48,7 @@ class Arrangement:
 
 def place_of(path: str) -> Place:
     """Whether a path is a picture or a mask, and the key that pairs the two."""
-    *folders, name = path.split("/")
+    *folders, name = composed(path).split("/")
     stem = PurePosixPath(name).stem
     for at, folder in enumerate(folders):
         low = folder.lower()
@@ -60,7 +61,7 @@ def place_of(path: str) -> Place:
 
 def class_folder(path: str) -> str | None:
     """The first folder that names a class, or None for a picture nobody labelled."""
-    folders = path.split("/")[:-1]
+    folders = composed(path).split("/")[:-1]
     return next((folder for folder in folders if folder.lower() not in NEUTRAL_FOLDERS), None)
 
 
@@ -71,7 +72,7 @@ def arrangement(paths: Sequence[str], sheet: CaseSheet | None) -> Arrangement:
         because = f"{len(masks)} masks lie beside {len(paths) - len(masks)} pictures"
         return Arrangement("segmentation", (), masks, False, because)
     if sheet is not None and sheet.label_names:
-        names = sheet.label_names
+        names = tuple(sorted({composed(name) for name in sheet.label_names}))
         because = f"cases.csv labels pictures with {len(names)} names"
         return Arrangement("classification", names, (), sheet.is_multi_label, because)
     classes = _class_folders(paths)
@@ -86,7 +87,8 @@ def _class_folders(paths: Iterable[str]) -> tuple[str, ...]:
     """The class names, if every folder is one: two or more, none inside another."""
     names: set[str] = set()
     for path in paths:
-        folders = [part for part in path.split("/")[:-1] if part.lower() not in NEUTRAL_FOLDERS]
+        parts = composed(path).split("/")[:-1]
+        folders = [part for part in parts if part.lower() not in NEUTRAL_FOLDERS]
         if len(folders) > 1:
             return ()
         names.update(folders)

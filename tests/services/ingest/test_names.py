@@ -46,6 +46,10 @@ def test_pseudonyms_are_stable_and_keyed() -> None:
     assert len(pseudonym("key", "x")) == 14
 
 
+def test_a_patient_has_one_pseudonym_however_the_letters_are_composed() -> None:
+    assert pseudonym("key", "Mu\u0308ller") == pseudonym("key", "M\u00fcller") == "p-4e6ce1acb9a2"
+
+
 def test_unusual_letters_are_fine_but_tricks_are_not() -> None:
     # U+202F stands in the names of macOS screenshots.
     for name in ("Müller.png", "10.00\u202fAM.png", "心臓\u3000図.png", "a b'c.png"):

@@ -85,3 +85,12 @@ def test_labels_in_a_case_list_are_a_classification() -> None:
 def test_masks_win_over_labels_in_a_case_list() -> None:
     sheet = parse_case_sheet(b"file,label\na.png,ill\n")
     assert arrangement(["images/a.png", "masks/a.png"], sheet).kind == "segmentation"
+
+
+def test_composed_and_decomposed_letters_name_the_same_class_and_pair() -> None:
+    assert class_folder("tumo\u0308r/a.png") == "tum\u00f6r"
+    assert place_of("images/o\u0308.png").pair == place_of("masks/\u00f6.png").pair
+    paths = ["tumo\u0308r/a.png", "tum\u00f6r/b.png", "normal/c.png"]
+    assert arrangement(paths, None).classes == ("normal", "tum\u00f6r")
+    sheet = parse_case_sheet("file,label\na.png,tumo\u0308r\nb.png,tum\u00f6r\n".encode())
+    assert arrangement(["a.png", "b.png"], sheet).classes == ("tum\u00f6r",)

@@ -3,8 +3,9 @@
 import errno
 import json
 import os
+import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -738,6 +739,40 @@ def test_a_mask_a_moved_picture_and_a_line_of_its_own_make_no_name_ambiguous(lab
     moved.write_bytes(file_bytes(picture(3)))
     lab.settle()
     assert "images/new/0001.png" in lab.cases() and not lab.refusals()
+
+
+# --- composed and decomposed letters --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_classes_are_known_however_their_letters_are_composed(
+    lab: Lab, form: Literal["NFC", "NFD"]
+) -> None:
+    """Macs decompose letters in names of files, and people copy names from there."""
+    other: Literal["NFC", "NFD"] = "NFD" if form == "NFC" else "NFC"
+    name = unicodedata.normalize(form, "tumör")
+    lab.configure(f"kind: classification\nlabels: [normal, {name}]\n")
+    spelled = unicodedata.normalize(other, "tumör")
+    lab.drop("cases.csv", f"file,label\nb.png,{spelled}\n".encode())
+    lab.drop_picture(f"{spelled}/a.png", seed=1)
+    lab.drop_picture("b.png", seed=2)
+    lab.settle()
+    assert not lab.refusals()
+    known = lab.ingest.visitors[TASK].config.config
+    assert known is not None
+    for case in lab.cases().values():
+        (answer,) = current_answers(lab.task, case.case)
+        assert classes_from_results(answer.results, known.scheme) == (known.scheme.names[1],)
+
+
+def test_a_patient_is_one_however_the_letters_are_composed(lab: Lab) -> None:
+    lab.configure(HEART)
+    sheet = "file,patient\na.png,M\u00fcller\nb.png,Mu\u0308ller\n"
+    lab.drop("cases.csv", sheet.encode())
+    lab.drop_picture("a.png", seed=1)
+    lab.drop_picture("b.png", seed=2)
+    lab.settle()
+    assert len({case.patient for case in lab.cases().values()}) == 1
 
 
 # --- folders that cannot be listed ----------------------------------------------------------------

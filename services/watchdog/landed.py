@@ -116,6 +116,13 @@ class Landed:
             for one in self.cases.get(case, {}).values()
         )
 
+    def numbers(self, case: str) -> Iterator[tuple[int, int]]:
+        """Task and annotation of everything that people did in Label Studio."""
+        for key, one in self.cases.get(case, {}).items():
+            if one.record.origin == "label_studio" and not key.startswith("import"):
+                task, number = key.split("-")
+                yield int(task), int(number)
+
     def live_tasks(self) -> set[int]:
         """Tasks in Label Studio that have annotations on the NAS that are not deleted."""
         return {

@@ -203,7 +203,7 @@ class Reconciler:
     def _land_task(self, project: int, row: TaskRow, answers: Answers) -> int:
         self.landed.look_at(row.case)
         present, count = set[str](), 0
-        for answer in answers:
+        for answer in sorted(answers, key=lambda answer: int(answer["id"])):
             present.add(f"{row.id}-{int(answer['id'])}")
             count += self._land(project, row, answer)
         missing = [key for key in self.landed.live_keys(row.case, row.id) if key not in present]
@@ -236,13 +236,26 @@ class Reconciler:
         record = _record(row, answer, known.record.revision + 1 if known else 1)
         if known and known.digest == record.digest:
             return 0
-        if not known and self.landed.is_import(row.case, record.digest):
+        if not known and self._is_copy(project, row, number, record):
             # Ingest gave Label Studio the label that came with the image: it is here already.
             self.memory.saw_copy(project, row.id, number, record.updated_at)
             return 0
         self._write(record, self._model_version(answer))
         self.memory.forget_copy(project, row.id, number)
         return 1
+
+    def _is_copy(self, project: int, row: TaskRow, number: int, record: AnnotationRecord) -> bool:
+        """Whether ingest made an annotation from the label that came with the image.
+
+        It makes one for each task, and none once people have answered; whoever says the same
+        later gives an answer. Later answers are no proof: the memory may have been lost.
+        """
+        if not self.landed.is_import(row.case, record.digest):
+            return False
+        has_copy = bool(self.memory.copies(project, row.id).keys() - {number})
+        return not has_copy and not any(
+            task != row.id or earlier < number for task, earlier in self.landed.numbers(row.case)
+        )
 
     def _model_version(self, answer: Mapping[str, Any]) -> str | None:
         prediction = answer.get("parent_prediction")

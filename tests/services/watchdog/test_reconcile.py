@@ -528,3 +528,55 @@ def test_the_deletion_of_an_import_missing_on_the_nas_lands_again(desk: Desk) ->
     assert desk.compare() == 1
     assert current_answers(desk.task, case) == []
     assert desk.catch_up() == desk.compare() == 0
+
+
+def test_an_answer_that_says_what_the_import_said_lands(desk: Desk) -> None:
+    """Only the annotation that ingest made is a copy; what a person submits is an answer."""
+    case, task = desk.case(1, imported=NORMAL)
+    desk.catch_up()
+    desk.source.annotate(task, NORMAL, by=3)
+    assert desk.catch_up() == 1
+    (counted,) = current_answers(desk.task, case)
+    assert counted.annotator == "3"
+    assert desk.catch_up() == desk.compare() == 0
+
+
+def test_an_answer_that_says_what_the_import_said_lands_when_both_are_met_at_once(
+    desk: Desk,
+) -> None:
+    case, task = desk.case(1, imported=NORMAL)
+    desk.source.annotate(task, NORMAL, by=3)
+    assert desk.catch_up() == 1
+    assert [one.annotator for one in current_answers(desk.task, case)] == ["3"]
+
+
+def test_the_same_answer_again_after_the_copy_was_deleted_lands(desk: Desk) -> None:
+    case, task = desk.case(1, imported=NORMAL)
+    (copy,) = desk.source.tasks[task].annotations
+    desk.catch_up()
+    desk.source.delete(task, copy)
+    desk.catch_up()
+    desk.source.annotate(task, NORMAL, by=3)
+    assert desk.catch_up() == 1
+    assert [one.annotator for one in current_answers(desk.task, case)] == ["3"]
+
+
+@pytest.mark.parametrize("results", [NORMAL, PNEUMONIA])
+def test_a_copy_is_still_known_for_one_when_the_memory_is_lost(desk: Desk, results: Any) -> None:
+    case, task = desk.case(1, imported=NORMAL)
+    desk.catch_up()
+    desk.source.annotate(task, results, by=3)
+    assert desk.catch_up() == 1
+    desk.restart(forget=True)
+    assert desk.catch_up() == desk.compare() == 0
+    assert [one.annotator for one in current_answers(desk.task, case)] == ["3"]
+
+
+def test_in_a_label_studio_set_up_anew_no_answer_passes_for_a_copy(desk: Desk) -> None:
+    case, task = desk.case(1, imported=NORMAL)
+    desk.source.annotate(task, PNEUMONIA, by=3)
+    desk.catch_up()
+    del desk.source.tasks[task]
+    anew = desk.source.add_task(case)  # ingest gives it no label, as people have answered
+    desk.source.annotate(anew, NORMAL, by=4)
+    assert desk.catch_up() == 1

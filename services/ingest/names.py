@@ -9,6 +9,8 @@ import re
 import unicodedata
 from pathlib import PurePosixPath
 
+from imaging.io.casesheet import SHEET_NAME
+
 # What copying programs, NAS systems and desktops leave lying about. `…ocTransferId….part` is a
 # Nextcloud upload under way, `.filepart` a WinSCP one; both are renamed when they are done.
 UNFINISHED = (".part", ".tmp", ".temp", ".filepart", ".partial", ".crdownload", ".download", ".swp")
@@ -42,10 +44,19 @@ def is_paper(path: str) -> bool:
     The last two are read, but not as pictures; a cases.csv counts only in rawdata itself.
     """
     low = path.rsplit("/", 1)[-1].lower()
-    return path in ("cases.csv", "dataset.json", "SHA256SUMS") or (
-        low.startswith(("readme", "license", "licence"))
-        and PurePosixPath(low).suffix in ("", ".md", ".txt")
+    return (
+        is_case_list(path)
+        or path in ("dataset.json", "SHA256SUMS")
+        or (
+            low.startswith(("readme", "license", "licence"))
+            and PurePosixPath(low).suffix in ("", ".md", ".txt")
+        )
     )
+
+
+def is_case_list(name: str) -> bool:
+    """Whether a file is called cases.csv; spreadsheets and people write Cases.csv, too."""
+    return name.lower() == SHEET_NAME
 
 
 def name_trouble(path: str) -> str | None:

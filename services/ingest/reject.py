@@ -11,12 +11,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from imaging.ids import new_id, utc_now
-from imaging.io.casesheet import SHEET_NAME
 from imaging.layout import TaskFolder
 from imaging.publish import write_text
 from services.ingest.errors import RefusedError
 from services.ingest.inside import opened_folder
-from services.ingest.names import safe_name
+from services.ingest.names import is_case_list, safe_name
 
 REASON_FILE = "reason.txt"
 BAD_CASE_LIST = "bad-case-list"
@@ -158,7 +157,9 @@ def reason_text(path: str, size_bytes: int, refusal: RefusedError) -> str:
 
 def refused_case_list(task: TaskFolder) -> str | None:
     """The folder in `rejected/` with a refused cases.csv of the task, if there is one."""
-    for path in sorted(task.rejected.glob(f"rej-*/{SHEET_NAME}")):
+    for path in sorted(task.rejected.glob("rej-*/*")):
+        if not is_case_list(path.name):
+            continue
         with suppress(OSError):
             text = (path.parent / REASON_FILE).read_text(encoding="utf-8")
             if text.startswith(f"Reason:     {BAD_CASE_LIST}\n"):

@@ -5,6 +5,7 @@ of one patient could land on both sides of a split, and a case keeps its patient
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from imaging.errors import PictureError, RecordError
@@ -13,7 +14,9 @@ from imaging.io.picture import PictureLimits, read_file
 from imaging.layout import TaskFolder
 from services.ingest.errors import HoldError, RefusedError
 from services.ingest.ledger import Stamp
+from services.ingest.names import is_case_list
 from services.ingest.reject import BAD_CASE_LIST, refused_case_list
+from services.ingest.scan import HOT_S
 
 LIMITS = PictureLimits(max_bytes=MAX_BYTES)
 
@@ -24,18 +27,14 @@ class SheetDesk:
     def __init__(self, task: TaskFolder, quiet_s: float, bad_wait_s: float) -> None:
         """Args: how long it must look the same; how long until a bad one is refused."""
         self.task, self.quiet_s, self.bad_wait_s = task, quiet_s, bad_wait_s
+        self.path = task.rawdata / SHEET_NAME  # where the list lies, if there is one
         self.sheet: CaseSheet | None = None
         self.stamp: Stamp | None = None  # of the file that `sheet` was read from
         self._seen: tuple[Path, Stamp, float] | None = None
         self._given_up: Stamp | None = None
         self._rejected: tuple[int, str | None] | None = None
-
-    @property
-    def path(self) -> Path:
-        """Where the list lies: rawdata's comes before the one beside task.yaml."""
-        inside = self.task.rawdata / SHEET_NAME
-        beside = self.task.root / SHEET_NAME
-        return beside if os.path.lexists(beside) and not os.path.lexists(inside) else inside
+        # rawdata's comes before the one beside task.yaml
+        self._places = [_Place(task.rawdata), _Place(task.root)]
 
     @property
     def is_unread(self) -> bool:
@@ -44,12 +43,14 @@ class SheetDesk:
 
     def is_moving(self, now_s: float) -> bool:
         """Whether a list is there that is new and has not settled; pictures wait for it."""
-        path = self.path
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
+        path = next((path for one in self._places if (path := one.find(now_s))), None)
+        status = None
+        with suppress(FileNotFoundError):
+            status = path.lstat() if path else None
+        if path is None or status is None:
             self._seen = self.sheet = self.stamp = None
             return False
+        self.path = path
         stamp = Stamp(status.st_size, status.st_mtime_ns)
         if self._seen is None or self._seen[:2] != (path, stamp):
             self._seen = (path, stamp, now_s)
@@ -94,3 +95,29 @@ class SheetDesk:
     def give_up(self) -> None:
         """Never refuse this file again: it cannot be moved away."""
         self._given_up = self._seen[1] if self._seen else None
+
+
+class _Place:
+    """A folder that a list may lie in; it is listed only when it has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._mtime_ns, self._hot_until_s = -1, 0.0
+        self._found: Path | None = None
+
+    def find(self, now_s: float) -> Path | None:
+        """The list, in small letters rather than in any others; None when there is none."""
+        exact = self.folder / SHEET_NAME
+        if os.path.lexists(exact):
+            return exact
+        try:
+            mtime_ns = self.folder.stat().st_mtime_ns
+            if mtime_ns != self._mtime_ns:
+                self._mtime_ns, self._hot_until_s = mtime_ns, now_s + HOT_S
+            elif now_s > self._hot_until_s:
+                return self._found
+            lists = sorted(path for path in self.folder.iterdir() if is_case_list(path.name))
+        except OSError:
+            return None
+        self._found = lists[0] if lists else None
+        return self._found

@@ -183,7 +183,7 @@ class Visitor:
 
     def _refuse_sheet(self, refusal: RefusedError) -> None:
         try:
-            where = reject(self.task, self.sheet.path.parent, SHEET_NAME, refusal)
+            where = reject(self.task, self.sheet.path.parent, self.sheet.path.name, refusal)
         except OSError as error:
             if error.errno not in READ_ONLY:
                 raise

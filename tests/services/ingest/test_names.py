@@ -28,7 +28,14 @@ def test_other_names_are_not(name: str) -> None:
 
 
 def test_papers_are_passed_over_but_pictures_called_so_are_not() -> None:
-    papers = ["README.md", "LICENSE", "sub/licence.txt", "LICENSE.x_y.txt", "dataset.json"]
+    papers = [
+        "Cases.CSV",
+        "README.md",
+        "LICENSE",
+        "sub/licence.txt",
+        "LICENSE.x_y.txt",
+        "dataset.json",
+    ]
     assert all(is_paper(path) for path in papers)
     assert not is_paper("readme.png") and not is_paper("sub/cases.csv")
 

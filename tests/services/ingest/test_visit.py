@@ -380,6 +380,31 @@ def test_labels_of_a_case_list_make_a_classification(lab: Lab) -> None:
     assert not current_answers(lab.task, lab.cases()["z.png"].case)
 
 
+@pytest.mark.parametrize("name", ["Cases.csv", "CASES.CSV"])
+@pytest.mark.parametrize("folder", ["", "../"])
+def test_a_case_list_is_known_in_capitals_too(lab: Lab, name: str, folder: str) -> None:
+    lab.configure(HEART)
+    lab.settle(60)
+    lab.drop(folder + name, b"file,patient\nx.png,P1\ny.png,P1\n")
+    lab.drop_picture("x.png", seed=1)
+    lab.drop_picture("y.png", seed=2)
+    lab.settle()
+    assert len({case.patient for case in lab.cases().values()}) == 1
+    assert not lab.refusals() and lab.pulse.trouble == ""
+
+
+def test_a_refused_case_list_in_capitals_holds_pictures_too(lab: Lab) -> None:
+    lab.configure(HEART)
+    lab.drop("Cases.csv", b"picture,patient\nx.png,P1\n")
+    lab.drop_picture("x.png", seed=1)
+    lab.settle()
+    lab.restart()
+    lab.settle()
+    assert not lab.cases()
+    assert "new pictures wait" in lab.pulse.trouble
+    assert len(list(lab.task.rejected.glob("rej-*/Cases.csv"))) == 1
+
+
 def test_pictures_wait_for_a_corrected_case_list(lab: Lab) -> None:
     lab.drop_picture("x.png", seed=1)
     lab.drop("cases.csv", b"picture,patient\nx.png,P1\n")

@@ -106,14 +106,16 @@ class Reconciler:
                 self.beat()
 
         count = self._read_all(project, doubtful())
-        self.set_aside = {task: why for task, why in self.set_aside.items() if task in listed}
         candidates = self.landed.live_tasks() | self.memory.tasks_with_copies(project)
+        there = listed | candidates
+        self.set_aside = {task: why for task, why in self.set_aside.items() if task in there}
         for ls_task in sorted(candidates - listed):
             if self._asked_for.get(ls_task) == self.landed.files_of(ls_task):
                 continue
             lost = self.source.row(project, ls_task)
             if lost is None:
                 log.warning("%s: task %d is gone from Label Studio; its labels stay", self, ls_task)
+                self.set_aside.pop(ls_task, None)
             else:
                 count += self._read_all(project, iter([lost]))
             self._asked_for[ls_task] = self.landed.files_of(ls_task)
@@ -175,9 +177,12 @@ class Reconciler:
                 answers = self.source.annotations(project, row)
             if answers is None:
                 return 0  # the task was deleted just now; its labels stay
-            count = self._land_task(project, row, answers)
-            self.memory.saw(project, row.id, row.updated_at, self.landed.files_of(row.id))
-            self.set_aside.pop(row.id, None)
+            count, doubt = self._land_task(project, row, answers)
+            if doubt:
+                self._set_aside(row.id, doubt)
+            else:
+                self.memory.saw(project, row.id, row.updated_at, self.landed.files_of(row.id))
+                self.set_aside.pop(row.id, None)
             return count
         except (NasGoneError, LabelStudioDownError, OSError, sqlite3.Error):
             raise
@@ -200,7 +205,8 @@ class Reconciler:
             self._set_aside(row.id, "it belongs to no case on the NAS")
         return is_ours
 
-    def _land_task(self, project: int, row: TaskRow, answers: Answers) -> int:
+    def _land_task(self, project: int, row: TaskRow, answers: Answers) -> tuple[int, str]:
+        """How many revisions that made, and what could not be decided."""
         self.landed.look_at(row.case)
         present, count = set[str](), 0
         for answer in sorted(answers, key=lambda answer: int(answer["id"])):
@@ -211,23 +217,34 @@ class Reconciler:
         missing += [
             f"{row.id}-{number}" for number in copies if f"{row.id}-{number}" not in present
         ]
-        return count + sum(self._land_missing(project, row, key) for key in missing)
+        doubts = ""
+        for key in missing:
+            landed, doubt = self._land_missing(project, row, key)
+            count, doubts = count + landed, doubts or doubt
+        return count, doubts
 
-    def _land_missing(self, project: int, row: TaskRow, key: str) -> int:
+    def _land_missing(self, project: int, row: TaskRow, key: str) -> tuple[int, str]:
         """An annotation is on the NAS and not in a list: ask for it before calling it deleted."""
         number = int(key.split("-")[1])
         known = self.landed.newest(row.case, key)
         if known and known.record.deleted:
-            return 0
+            return 0, ""
         copies = self.memory.copies(project, row.id)
-        if not _was_deleted(known.record.updated_at if known else copies[number], row):
-            return 0
+        updated_at = known.record.updated_at if known else copies[number]
+        if updated_at < row.created_at and not (known and known.broken):
+            return 0, ""
         answer = self.source.annotation(number)
         if answer is not None and answer.get("task") == row.id:
-            return self._land(project, row, answer)
+            return self._land(project, row, answer), ""
+        if not _was_deleted(updated_at, row):
+            return 0, (
+                f"annotation {number} is not there any more, but by its times it was not deleted: "
+                "a clock was set back, or a backup restored; its label stays until the task "
+                "changes at a later time"
+            )
         # A copy stays in memory: should the deletion go missing, nothing else would know of it.
         self._land_deletion(row.case, key, known.record if known else None)
-        return 1
+        return 1, ""
 
     def _land(self, project: int, row: TaskRow, answer: Mapping[str, Any]) -> int:
         """Land one answer if it says anything new; how many revisions that made, 0 or 1."""
@@ -321,7 +338,7 @@ def _was_deleted(updated_at: str, row: TaskRow) -> bool:
     """Whether an annotation that Label Studio lacks was deleted there, and not only forgotten.
 
     Deleting moves the task's time. A task that is older than the annotation comes from a restored
-    backup, and one that was made after it from a Label Studio that was set up anew: there the
-    label on the NAS is the only one left.
+    backup, unless a clock was set back, and one that was made after it from a Label Studio that
+    was set up anew: there the label on the NAS is the only one left.
     """
     return row.created_at <= updated_at < row.updated_at

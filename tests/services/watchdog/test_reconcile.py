@@ -2,6 +2,7 @@ import errno
 import logging
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -580,3 +581,45 @@ def test_in_a_label_studio_set_up_anew_no_answer_passes_for_a_copy(desk: Desk) -
     anew = desk.source.add_task(case)  # ingest gives it no label, as people have answered
     desk.source.annotate(anew, NORMAL, by=4)
     assert desk.catch_up() == 1
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_deletion_after_the_clock_was_set_back_is_told_until_it_can_be_believed(
+    desk: Desk, caplog: pytest.LogCaptureFixture, others: int
+) -> None:
+    right = desk.time.start
+    desk.time.start = right + timedelta(days=1)
+    case, task = desk.case(1)
+    number = desk.source.annotate(task, NORMAL)
+    for _ in range(others):
+        desk.source.annotate(task, PNEUMONIA, by=4)
+    desk.catch_up()
+    desk.time.start = right
+    desk.source.delete(task, number)  # by its times, a Label Studio restored from a backup
+    for _ in range(3):
+        assert desk.catch_up() == desk.compare() == 0
+        assert list(desk.reconciler.set_aside) == [task]
+        assert len(current_answers(desk.task, case)) == 1 + others
+    assert len([one for one in caplog.records if "a clock was set back" in one.message]) == 1
+    desk.restart()
+    assert desk.compare() == 0
+    assert list(desk.reconciler.set_aside) == [task]
+    desk.time.wait(2 * 86400)
+    answer = desk.source.annotate(task, NORMAL, by=5)
+    desk.source.delete(task, answer)
+    assert desk.catch_up() + desk.compare() == 1
+    assert len(current_answers(desk.task, case)) == others
+    assert desk.reconciler.set_aside == {}
+
+
+def test_an_annotation_with_a_time_ahead_of_its_task_is_asked_for(desk: Desk) -> None:
+    case, task = desk.case(1)
+    number = desk.source.annotate(task, NORMAL)
+    desk.catch_up()
+    before = desk.source.tasks[task].updated_at
+    desk.source.edit(task, number, result=PNEUMONIA)
+    desk.source.tasks[task].updated_at = before[:-4] + "001Z"
+    desk.source.hidden = {number}
+    assert desk.compare() == 1
+    assert current_answers(desk.task, case)[0].results == tuple(PNEUMONIA)
+    assert desk.reconciler.set_aside == {}

@@ -1,5 +1,6 @@
 """The pictures and masks of one visit, by the key that pairs them."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -10,8 +11,20 @@ from services.ingest.tree import CHANNEL_0, place_of
 class Pairs:
     """What lies on the desk of a segmentation task; made anew for each visit."""
 
-    def __init__(self, items: Iterable[Settling], quiet: Iterable[Settling]) -> None:
-        """Args: everything on its way in; the part of it that may be taken now."""
+    def __init__(
+        self,
+        items: Iterable[Settling],
+        quiet: Iterable[Settling],
+        arrivals: dict[str, float] | None = None,
+    ) -> None:
+        """What can be taken now, and what belongs together.
+
+        Args:
+            items: everything on its way in.
+            quiet: the part of it that may be taken now.
+            arrivals: folders of a pair → when a new file was seen there last; kept by the caller.
+        """
+        self.arrivals = {} if arrivals is None else arrivals
         self.pictures: list[Settling] = []  # to be taken now
         self._masks: dict[str, list[Settling]] = defaultdict(list)
         self._expected: set[str] = set()  # pairs of pictures that are on their way
@@ -26,6 +39,9 @@ class Pairs:
 
     def _sort_in(self, item: Settling, is_ready: bool) -> None:
         place = place_of(item.found.path)
+        if place.pair is not None:
+            folders = _folders(place.pair)
+            self.arrivals[folders] = max(self.arrivals.get(folders, item.since_s), item.since_s)
         if not place.is_mask or place.pair is None:
             self._expected.update(_mask_keys(place.pair))
             if is_ready:
@@ -54,8 +70,16 @@ class Pairs:
         """Whether the picture of a mask was on its way when the visit began."""
         return pair in self._expected
 
+    def newest_s(self, pair: str) -> float:
+        """When the last new file came to the two folders of a mask: people copy all masks first."""
+        return self.arrivals.get(_folders(pair), -math.inf)
+
     def _mask_is_coming(self, picture: Settling) -> bool:
         return any(key in self._coming for key in _mask_keys(place_of(picture.found.path).pair))
+
+
+def _folders(pair: str) -> str:
+    return pair.rpartition("/")[0]
 
 
 def _mask_keys(pair: str | None) -> list[str]:

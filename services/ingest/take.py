@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imaging.dataset.annotations import AnnotationRecord, annotation_files, land
+from imaging.dataset.annotations import (
+    AnnotationRecord,
+    annotation_files,
+    land,
+    newest_revisions,
+)
 from imaging.dataset.cases import CaseRecord, CaseSource, load_case
-from imaging.errors import GridMismatchError
+from imaging.errors import GridMismatchError, RecordError
 from imaging.ids import utc_now
 from imaging.io.casesheet import CaseRow, CaseSheet
 from imaging.io.mask import PixelArray, labels_from_mask
@@ -125,6 +130,19 @@ def land_classes(intake: Intake, path: str, case: str) -> bool:
     """Land the classes that came with a picture; whether there was a label to land."""
     names = classes_of(intake, path)
     return bool(names) and _land(intake.task, case, results_from_classes(names, None))
+
+
+def contradicts_import(intake: Intake, path: str, case: str) -> bool:
+    """Whether a picture's place names other classes than those that came with its case before."""
+    names = classes_of(intake, path)
+    if not names:
+        return False
+    results = tuple(results_from_classes(names, None))
+    try:
+        records = newest_revisions(intake.task, case)
+    except RecordError:  # what it said is not known
+        return False
+    return all(record.results != results for record in records if record.origin == "import")
 
 
 def land_mask(intake: Intake, path: str, picture_path: str, case: str) -> bool:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Self
 
 # A file that cannot be decoded may be one whose copy has stalled: with the usual 5 s of quiet, a
-# network may hold its breath for 20 s. A mask copied before its picture may wait a minute.
+# network may hold its breath for 20 s. A mask copied before its picture may wait a minute, from the
+# last file that came to their two folders.
 BAD_TIMES = 4.0
 ORPHAN_TIMES = 12.0
 
@@ -15,7 +16,7 @@ class Tempo:
 
     quiet_s: float  # a file that looked the same for this long is whole
     bad_wait_s: float  # … and this long, if it cannot be decoded
-    orphan_wait_s: float  # a mask waits this long for its picture
+    orphan_wait_s: float  # a mask waits this long for its picture once nothing more comes
     retry_s: float  # after an I/O error
     full_scan_s: float  # between looks at every file
 

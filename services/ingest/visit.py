@@ -30,7 +30,14 @@ from services.ingest.reject import reject
 from services.ingest.settle import Settling
 from services.ingest.sheet import SheetDesk
 from services.ingest.sync import TaskSync
-from services.ingest.take import Intake, land_classes, land_mask, read_inside, take_picture
+from services.ingest.take import (
+    Intake,
+    contradicts_import,
+    land_classes,
+    land_mask,
+    read_inside,
+    take_picture,
+)
 from services.ingest.tempo import Tempo
 from services.ingest.tree import CHANNEL_0, place_of
 from services.ingest.watch import TaskWatch
@@ -80,6 +87,7 @@ class Visitor:
         self.sync = TaskSync(tools.client, task, tools.clock)
         self.troubles: list[str] = []
         self.has_more = False  # there is work that needs no further waiting
+        self._arrivals: dict[str, float] = {}  # newest file of a folder of pictures and of masks
         self._applied: Stamp | None = None  # the cases.csv that is known to have been applied
         self._project: ProjectRef | None = None
         self._push_again_s = -math.inf
@@ -207,7 +215,7 @@ class Visitor:
             for item in quiet[:AT_ONCE]:
                 self._try(item, take_picture)
             return
-        pairs = Pairs(self.desk.items.values(), quiet)
+        pairs = Pairs(self.desk.items.values(), quiet, self._arrivals)
         take_mask = partial(self._take_mask, intake, pairs)
         self.has_more = len(pairs.pictures) > AT_ONCE
         for item in pairs.pictures[:AT_ONCE]:
@@ -221,6 +229,9 @@ class Visitor:
         path = item.found.path
         record = take_picture(intake, path)
         landed = land_classes(intake, path, record.case)
+        if not landed and contradicts_import(intake, path, record.case):
+            text = "case %s: its class folder changed; correct the label in Label Studio"
+            log.warning(text, record.case)
         self.sync.add(record.case, labelled=landed)
         return Row(path, item.found.stamp, "picture", record.case, place_of(path).pair)
 
@@ -231,7 +242,8 @@ class Visitor:
             raise RefusedError("mask-ambiguous", "one of several masks for one picture")
         pictures = self._partners(pair, "picture") or self._partners(pair + CHANNEL_0, "picture")
         if not pictures:
-            waited = self.tools.clock() >= item.since_s + self.tools.tempo.orphan_wait_s
+            since_s = max(item.since_s, pairs.newest_s(pair))
+            waited = self.tools.clock() >= since_s + self.tools.tempo.orphan_wait_s
             if pairs.expects_picture(pair) or not waited or self.watch.unreadable:
                 return None
             raise RefusedError("mask-without-picture", "a mask without a picture")

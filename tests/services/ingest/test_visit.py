@@ -701,6 +701,50 @@ def test_scheme_order_is_kept_for_index_masks(lab: Lab) -> None:
     assert load_task(lab.task.config).scheme == label_scheme(["kidney", "tumour"])
 
 
+# --- changes of mind, and masks that come long before their pictures ------------------------------
+
+
+def test_a_picture_moved_to_another_class_folder_keeps_its_label_and_it_is_said(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.configure(CLASSES)
+    path = lab.drop_picture("normal/a.png", seed=1)
+    (lab.task.rawdata / "pneumonia").mkdir()
+    lab.settle()
+    case = lab.cases()["normal/a.png"].case
+    renamed = path.rename(lab.task.rawdata / "normal" / "b.png")
+    lab.settle()
+    assert "class" not in caplog.text  # the same one
+    renamed.rename(lab.task.rawdata / "pneumonia" / "b.png")
+    lab.settle()
+    assert f"case {case}: its class folder changed; correct the label in Label Studio" in (
+        caplog.text
+    )
+    (answer,) = current_answers(lab.task, case)
+    assert answer.origin == "import" and lab.left() == ["pneumonia/b.png"]
+
+
+def test_masks_may_all_be_copied_before_their_pictures(lab: Lab) -> None:
+    lab.configure(HEART)
+    for number in range(4):
+        lab.drop(f"masks/{number}.png", file_bytes(square()))
+        lab.settle(50)
+    for number in range(4):
+        lab.drop_picture(f"images/{number}.png", seed=number)
+        lab.settle(50)
+    assert len(lab.cases()) == 4 and not lab.refusals()
+    assert len(list(lab.task.annotations.rglob("*.json"))) == 4
+
+
+def test_new_files_elsewhere_do_not_make_a_mask_without_a_picture_wait(lab: Lab) -> None:
+    lab.configure(HEART)
+    lab.drop("a/masks/0.png", file_bytes(square()))
+    for number in range(3):
+        lab.drop_picture(f"b/images/{number}.png", seed=number)
+        lab.settle(30)
+    assert "mask-without-picture" in lab.refusals()
+
+
 # --- one bare name in cases.csv, two pictures -----------------------------------------------------
 
 

@@ -194,7 +194,8 @@ def _put_backend_right(client: LabelStudio, project: int, task: str, links: Proj
         "url": url,
         "auth_method": "BASIC_AUTH",
         "basic_auth_user": BACKEND_USER,
-        "is_interactive": True,
+        # Not `is_interactive`, which shows annotators a switch for Auto-Annotation: no control of
+        # our labelling configuration is smart, so it would do nothing. An admin may set it.
     }
     secret = {"basic_auth_pass": links.ml_backend_token}
     # Asking makes Label Studio call the back end: a wrong password shows in the state.

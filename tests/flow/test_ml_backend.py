@@ -133,6 +133,11 @@ def test_an_opened_task_is_predicted_live_and_once(
 
 
 def interactive(ours: Lab, backend: int, task: int) -> Any:
+    """What a click brings once an admin has switched interactive pre-annotation on."""
+    row = ours.client.call("GET", f"/api/ml/{backend}")
+    kept = {key: row[key] for key in ("project", "url", "auth_method", "basic_auth_user")}
+    wanted = kept | {"basic_auth_pass": TOKEN, "is_interactive": True}
+    ours.client.call("PATCH", f"/api/ml/{backend}", wanted)
     body = {"task": task, "context": {"result": [{"id": "a", "type": "keypointlabels"}]}}
     return ours.client.call("POST", f"/api/ml/{backend}/interactive-annotating", body)
 

@@ -61,6 +61,7 @@ class FakeLabelStudio(LabelStudio):
             row["model_version"] = ""
         if path == "/api/ml/":  # what Label Studio does besides
             row["state"] = "CO"
+            row.setdefault("is_interactive", False)
             self.tables["projects"][row["project"]]["model_version"] = row["title"]
             hooks = self.tables["webhooks"]
             url = f"{row['url']}/webhook"
@@ -156,6 +157,18 @@ def test_a_back_end_that_is_down_is_connected_later(nas: Nas) -> None:
     client.refuse.clear()
     assert ensure_project(client, nas, TASK, config(), LINKS).missing == ()
     assert len(client.tables["backends"]) == 1
+
+
+def test_annotators_get_no_switch_that_does_nothing_unless_an_admin_wants_it(nas: Nas) -> None:
+    client = FakeLabelStudio()
+    ensure_project(client, nas, TASK, config(), LINKS)
+    [backend] = client.tables["backends"].values()
+    assert 'smart="true"' not in client.projects()[0]["label_config"]
+    assert backend["is_interactive"] is False
+    backend["is_interactive"] = True
+    backend["state"] = "ER"
+    ensure_project(client, nas, TASK, config(), LINKS)
+    assert backend["is_interactive"] is True
 
 
 def test_a_refused_password_is_sent_again(nas: Nas) -> None:

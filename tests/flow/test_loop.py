@@ -119,8 +119,13 @@ def test_scripts_get_masks_figures_and_versions_from_the_champion(
     labels_HW = read_label_map(tmp_path / "out" / "0.png", SHAPE_HW)
     assert set(np.unique(labels_HW)) == {0, 1, 2}
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        labloop(stack, "predict", demo.task, str(tmp_path / "broken.png"), "-o", str(tmp_path))
+        labloop(
+            stack, "predict", demo.task, str(tmp_path / "broken.png"), "-o", str(tmp_path / "b")
+        )
     assert caught.value.returncode == 1 and "ends too early" in caught.value.stderr
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        labloop(stack, "predict", demo.task, files[0], "-o", str(tmp_path))
+    assert caught.value.returncode == 3, "a mask never takes the place of its own picture"
 
     figures = labloop(stack, "evaluate", demo.task, "-o", str(tmp_path / "evaluation"))
     assert "mean Dice" in figures

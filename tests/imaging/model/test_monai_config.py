@@ -118,6 +118,7 @@ def test_answers_go_outside_the_bundle_unless_told_where(
     assert parser.get_parsed_content("output_dir") == str(tmp_path / "home/predictions-model-1")
 
 
+@pytest.mark.slow
 def test_the_command_on_the_model_card_works_and_leaves_the_bundle_whole(
     mask_bundle: Bundle, tmp_path: Path
 ) -> None:

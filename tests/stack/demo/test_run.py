@@ -17,6 +17,8 @@ from stack.lock import is_supervised, only_supervisor
 from stack.processes import marked
 from tests.stack.fake_stack import web, write_stack
 
+pytestmark = pytest.mark.slow  # each starts and stops a stack
+
 Tell = Callable[[], object]
 
 

@@ -55,6 +55,7 @@ def wait_for(look: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_stack_starts_in_order_mends_itself_and_goes_down_without_a_trace(home: Home) -> None:
     after = {"depends_on": {"door": {"condition": "service_healthy"}}}
     mule = service("stubborn", stop_s=0.3)
@@ -119,6 +120,7 @@ def test_after_the_supervisor_is_killed_the_next_one_finds_a_clean_table(home: H
     assert seen(home, "shop").port == port
 
 
+@pytest.mark.slow
 def test_a_service_that_outlives_its_supervisor_does_not_cost_the_next_one_its_port(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,7 @@ from imaging.layout import Nas
 from imaging.model.bundle import OPENVINO_MODEL
 from imaging.model.openvino import OpenVinoModel
 from imaging.model.predict import Predictor, mask_confidence
-from imaging.model.transforms import crop, labels_on_picture, preprocess
+from imaging.model.transforms import crop, likeliest, preprocess
 from imaging.registry import champion
 from ml_backend.answers import NO_MODEL, encoded, entry
 from ml_backend.lanes import cores
@@ -303,8 +303,9 @@ def our_stages(
     pixels = clock("decode", read_picture, path)
     image_CHW, placement = clock("prepare", preprocess, pixels, recipe)
     (output_KHW,) = clock("network", forward, image_CHW[None])
-    clock("labels", labels_on_picture, output_KHW, placement)
-    clock("labels", mask_confidence, crop(output_KHW, placement))
+    inner_KHW = crop(output_KHW, placement)
+    inner_HW = clock("labels", likeliest, inner_KHW)  # on the picture's own grid here
+    clock("labels", mask_confidence, inner_KHW, inner_HW)
     (prediction,) = predictor.predict([pixels])
     answer = clock("regions", entry, predictor, prediction)
     clock("JSON", encoded, answer)

@@ -11,6 +11,7 @@ for one another ten times as long as they compute.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -48,7 +49,9 @@ def preprocess(pixels: NDArray[Any], recipe: Preprocessing) -> tuple[FloatArray,
     """
     placement = place((pixels.shape[0], pixels.shape[1]), recipe)
     image_CHW = _channels(pixels.astype(np.float32), recipe.channels)
-    image_CHW = scale_intensity(resize(image_CHW, placement.inner_HW), recipe)
+    resized_CHW = resize(image_CHW, placement.inner_HW)
+    is_as_dropped = resized_CHW is image_CHW and pixels.size == image_CHW.size
+    image_CHW = scale_intensity(resized_CHW, recipe, pixels if is_as_dropped else resized_CHW)
     return _padded(image_CHW, placement, recipe), placement
 
 
@@ -197,17 +200,36 @@ def smoothed_interpolation(source: int, target: int) -> FloatArray:
     return np.ascontiguousarray(spread[:, tail : tail + source], dtype=np.float32)
 
 
-def scale_intensity(image_CHW: FloatArray, recipe: Preprocessing) -> FloatArray:
-    """Grey values scaled to [0, 1], all channels alike; a picture of one value becomes 0."""
+def scale_intensity(
+    image_CHW: FloatArray, recipe: Preprocessing, values: NDArray[Any] | None = None
+) -> FloatArray:
+    """Grey values scaled to [0, 1], all channels alike; a picture of one value becomes 0.
+
+    Args:
+        image_CHW: the picture.
+        recipe: between which values.
+        values: the picture's values in the type that they were read as.
+    """
     if recipe.normalisation == "range":
         low, high = 0.0, recipe.range_max
     else:
         limits = [recipe.low_percentile, recipe.high_percentile]
-        low, high = (float(value) for value in np.percentile(image_CHW, limits))
+        low, high = percentiles(image_CHW if values is None else values, limits)
     if high <= low:
         return np.zeros_like(image_CHW)
     scaled: FloatArray = np.clip((image_CHW - low) / (high - low), 0, 1)
     return scaled
+
+
+def percentiles(values: NDArray[Any], limits: Sequence[float]) -> list[float]:
+    """As numpy's; of bytes by counting, which takes a sixth of the time that sorting does."""
+    if values.dtype != np.uint8:
+        return [float(value) for value in np.percentile(values, limits)]
+    upto = np.cumsum(np.bincount(values.ravel(), minlength=256))
+    places = np.asarray(limits) / 100 * (values.size - 1)
+    below = np.searchsorted(upto, np.floor(places), side="right")
+    above = np.searchsorted(upto, np.ceil(places), side="right")
+    return [float(value) for value in below + (above - below) * (places - np.floor(places))]
 
 
 def _channels(pixels: FloatArray, channels: int) -> FloatArray:

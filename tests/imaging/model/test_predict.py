@@ -70,6 +70,17 @@ def test_a_picture_gets_the_same_answer_alone_and_in_a_batch(mask_bundle: Bundle
         assert np.mean(alone == answer.labels_HW) > 0.999
 
 
+def test_a_server_with_streams_gives_the_same_answers(
+    mask_bundle: Bundle, class_bundle: Bundle
+) -> None:
+    for bundle in (mask_bundle, class_bundle):
+        alone, serving = load_predictor(bundle.folder), load_predictor(bundle.folder, streams=2)
+        for images in (discs(1), discs(3), []):
+            for one, other in zip(alone.predict(images), serving.predict(images), strict=True):
+                np.testing.assert_array_equal(one.labels_HW, other.labels_HW)
+                assert one.score == pytest.approx(other.score, abs=1e-5)
+
+
 def test_threads_do_not_get_each_others_answers(mask_bundle: Bundle) -> None:
     predictor = load_predictor(mask_bundle.folder, threads=1)
     images = discs(8)

@@ -9,6 +9,7 @@ from imaging.model.transforms import (
     interpolation,
     labels_on_picture,
     likeliest,
+    percentiles,
     place,
     preprocess,
     preprocess_labels,
@@ -160,3 +161,13 @@ def test_the_likeliest_label_is_the_first_of_the_largest(count: int) -> None:
     labels_HW = likeliest(probabilities_KHW)
     assert labels_HW.dtype == np.uint8
     assert np.array_equal(labels_HW, probabilities_KHW.argmax(0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("limits", [(0.5, 99.5), (0.0, 100.0), (1.0, 50.0)])
+def test_percentiles_of_bytes_are_those_of_numpy(seed: int, limits: tuple[float, float]) -> None:
+    rng = np.random.default_rng(seed)
+    for shape in ((8, 9), (40, 56), (33, 20, 3)):
+        pixels = rng.integers(0, rng.integers(2, 257), shape).astype(np.uint8)
+        expected = np.percentile(pixels.astype(np.float64), limits)
+        assert percentiles(pixels, limits) == pytest.approx(expected.tolist(), abs=1e-9)

@@ -11,27 +11,45 @@ import importlib.util
 import logging
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from services.label_studio.settings import label_studio_environment
+from services.label_studio.settings import DatabaseSettings, label_studio_environment
 
 # One writer at a time, readers never wait for it (WAL), and a commit is on disk before the
 # annotator reads "submitted" (synchronous=FULL).
 PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
 BUSY_TIMEOUT_S = 60.0  # wait for the other writer instead of answering "database is locked"
 
+# After a power cut all containers start at once, and PostgreSQL reads its log first.
+DATABASE_WAIT_S = 120.0
+LOCK = 0x6C61626C6F6F70  # "labloop": the advisory lock of whoever changes the schema
+
 log = logging.getLogger(__name__)
 
 
-def set_up(data_dir: Path, nas_root: Path, secret_key: str, pragmas: str = PRAGMAS) -> None:
-    """Load Label Studio with its database in `data_dir`. Once per process."""
+class DatabaseDownError(Exception):
+    """PostgreSQL cannot be reached, or refuses us."""
+
+    hint = "Look at LABEL_STUDIO_DATABASE_HOST and its user, password and database."
+
+
+def set_up(
+    data_dir: Path,
+    nas_root: Path,
+    secret_key: str,
+    pragmas: str = PRAGMAS,
+    database: DatabaseSettings | None = None,
+) -> None:
+    """Load Label Studio with its database in `data_dir`, or on a server. Once per process."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]  # webhooks and ML calls stay on this box
-    os.environ.update(label_studio_environment(data_dir, nas_root, secret_key))
+    os.environ.update(label_studio_environment(data_dir, nas_root, secret_key, database))
     spec = importlib.util.find_spec("label_studio")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("label_studio is not installed in this environment")
@@ -40,18 +58,75 @@ def set_up(data_dir: Path, nas_root: Path, secret_key: str, pragmas: str = PRAGM
     import django
     from django.conf import settings
 
-    settings.DATABASES["default"]["OPTIONS"] = {
+    settings.DATABASES["default"]["OPTIONS"] = _options(pragmas, database)
+    # Cookies know hosts, not ports: two homes on one machine would log each other's users out.
+    settings.SESSION_COOKIE_NAME = f"labloop-{sha256(secret_key.encode()).hexdigest()[:12]}"
+    settings.LOGGING_CONFIG = None  # the process has its own log format and levels
+    warnings.filterwarnings("ignore", "Accessing the database during app", RuntimeWarning)
+    django.setup()
+
+
+def _options(pragmas: str, database: DatabaseSettings | None) -> dict[str, Any]:
+    if database is not None:
+        return {"connect_timeout": 10, "application_name": "label-studio"}
+    return {
         "timeout": BUSY_TIMEOUT_S,
         # A transaction that reads first and writes later cannot wait for another writer, SQLite
         # answers "locked" at once. One that announces itself as a writer can.
         "transaction_mode": "IMMEDIATE",
         "init_command": pragmas,
     }
-    # Cookies know hosts, not ports: two homes on one machine would log each other's users out.
-    settings.SESSION_COOKIE_NAME = f"labloop-{sha256(secret_key.encode()).hexdigest()[:12]}"
-    settings.LOGGING_CONFIG = None  # the process has its own log format and levels
-    warnings.filterwarnings("ignore", "Accessing the database during app", RuntimeWarning)
-    django.setup()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One process at a time in here, of all containers that share a database server.
+
+    A home with SQLite has one process anyway. The lock is asked for again and again: waiting in
+    the server would be a transaction, for whose end CREATE INDEX CONCURRENTLY in a migration
+    waits in turn, for ever.
+
+    Raises:
+        DatabaseDownError: the server was not reached in DATABASE_WAIT_S.
+    """
+    from django.db import connections
+
+    if connections["default"].vendor != "postgresql":
+        yield
+        return
+    connection = connections.create_connection("default")
+    _reach(connection)
+    try:
+        with connection.cursor() as cursor:
+            while True:
+                cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
+                if cursor.fetchone()[0]:
+                    break
+                time.sleep(0.5)
+        yield
+    finally:
+        connection.close()  # which gives the lock back, as the end of the process does
+
+
+def _reach(connection: Any) -> None:
+    """Connect; a server that is still starting is waited for."""
+    from django.db import OperationalError
+
+    deadline = time.monotonic() + DATABASE_WAIT_S
+    is_told = False
+    while True:
+        try:
+            connection.ensure_connection()
+        except OperationalError as error:
+            reason = " ".join(str(error).split())
+            if time.monotonic() > deadline:
+                raise DatabaseDownError(reason) from error
+            if not is_told:
+                log.warning("waiting for the database: %s", reason)
+            is_told = True
+            time.sleep(1.0)
+        else:
+            return
 
 
 def migrate() -> None:
@@ -114,9 +189,10 @@ def application() -> Callable[..., Any]:
 def _hand_out_each_task_once() -> None:
     """Choose and reserve an annotator's next task in one transaction, also on SQLite.
 
-    Label Studio 1.23.2 leaves the transaction out there, and ten annotators who ask at once get
-    67 different tasks in 100 requests. Its reason, "database is locked", is gone with a
-    transaction that announces itself as a writer (`transaction_mode` above).
+    On PostgreSQL it does so itself. Label Studio 1.23.2 leaves the transaction out on SQLite, and
+    ten annotators who ask at once get 67 different tasks in 100 requests. Its reason, "database
+    is locked", is gone with a transaction that announces itself as a writer (`transaction_mode`
+    above).
     """
     from projects.functions import next_task
 

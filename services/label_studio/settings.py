@@ -9,6 +9,18 @@ from stack.runtime.settings import EnvReader
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / ".cache" / "label-studio"
+SQLITE_FILE = "label_studio.sqlite3"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """A PostgreSQL server, for many annotators. Without one there is a SQLite file."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,7 @@ class LabelStudioSettings:
     workers: int
     threads: int  # SQLite has one writer: more threads than annotators wait for each other
     template_dir: Path  # cache of migrated, empty databases
+    database: DatabaseSettings | None  # None: SQLite in `data_dir`
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -42,7 +55,21 @@ class LabelStudioSettings:
                 workers=read.integer("LABEL_STUDIO_WORKERS", default=1, at_least=1),
                 threads=read.integer("LABEL_STUDIO_THREADS", default=8, at_least=1),
                 template_dir=template_dir(env),
+                database=_database(read),
             )
+
+
+def _database(read: EnvReader) -> DatabaseSettings | None:
+    host = read.text("LABEL_STUDIO_DATABASE_HOST", default="")
+    if not host:
+        return None
+    return DatabaseSettings(
+        host=host,
+        port=read.integer("LABEL_STUDIO_DATABASE_PORT", default=5432, at_least=1),
+        name=read.text("LABEL_STUDIO_DATABASE_NAME", default="label-studio"),
+        user=read.text("LABEL_STUDIO_DATABASE_USER", default="label-studio"),
+        password=read.secret("LABEL_STUDIO_DATABASE_PASSWORD_FILE"),
+    )
 
 
 def template_dir(env: Mapping[str, str]) -> Path:
@@ -58,15 +85,17 @@ def listening_url(env: Mapping[str, str]) -> str:
     return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
 
 
-def label_studio_environment(data_dir: Path, nas_root: Path, secret_key: str) -> dict[str, str]:
+def label_studio_environment(
+    data_dir: Path, nas_root: Path, secret_key: str, database: DatabaseSettings | None = None
+) -> dict[str, str]:
     """The environment variables Label Studio reads. Its own defaults call home and serve nobody."""
     return {
+        **_database_environment(data_dir, database),
         "LABEL_STUDIO_BASE_DATA_DIR": str(data_dir),
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(nas_root),
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "SECRET_KEY": secret_key,
         "DJANGO_SETTINGS_MODULE": "core.settings.label_studio",
-        "DJANGO_DB": "sqlite",
         "LABEL_STUDIO_DEBUG": "false",
         # The ML handshake carries only tokens of the old kind.
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
@@ -82,4 +111,18 @@ def label_studio_environment(data_dir: Path, nas_root: Path, secret_key: str) ->
         "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16",
         # A task stays reserved for whoever opened it: an hour, not a day, if the tab was closed.
         "LABEL_STUDIO_TASK_LOCK_TTL": "3600",
+    }
+
+
+def _database_environment(data_dir: Path, database: DatabaseSettings | None) -> dict[str, str]:
+    if database is None:
+        # Label Studio's word for the file is our word for the database on a server.
+        return {"DJANGO_DB": "sqlite", "LABEL_STUDIO_DATABASE_NAME": str(data_dir / SQLITE_FILE)}
+    return {
+        "DJANGO_DB": "default",
+        "POSTGRE_HOST": database.host,
+        "POSTGRE_PORT": str(database.port),
+        "POSTGRE_NAME": database.name,
+        "POSTGRE_USER": database.user,
+        "POSTGRE_PASSWORD": database.password,
     }

@@ -4,6 +4,7 @@ Runs with the Python of Label Studio's own environment, as a script or as a modu
 needs only this folder and `stack/runtime`.
 
     python services/label_studio/start.py                   # serve, settings in the environment
+    python services/label_studio/start.py --migrate         # only database, admin and token
     python services/label_studio/start.py --make-template   # only make the template database
 """
 
@@ -34,7 +35,9 @@ log = logging.getLogger("services.label_studio")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Start Label Studio.")
-    parser.add_argument("--make-template", action="store_true", help="only make the template")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--make-template", action="store_true", help="only make the template")
+    only.add_argument("--migrate", action="store_true", help="only bring the database up to date")
     arguments = parser.parse_args()
     start_logging("WARNING")  # Label Studio's own info names files
     logging.getLogger("services").setLevel(logging.INFO)
@@ -48,21 +51,33 @@ def main() -> int:
     except SettingsError as error:
         log.error("settings are not usable: %s", error)
         return 2
-    prepare_database(settings)
-    django_app.set_up(settings.data_dir, settings.nas_root, settings.secret_key)
-    django_app.migrate()
-    django_app.ensure_admin(settings.username, settings.password, settings.token)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    copy_template(settings)
+    django_app.set_up(
+        settings.data_dir, settings.nas_root, settings.secret_key, database=settings.database
+    )
+    # A server does itself what `--migrate` does before it: nothing is left to do, or it is the
+    # first of several. So no order of starting can serve an old schema.
+    try:
+        with django_app.alone():
+            django_app.migrate()
+            django_app.ensure_admin(settings.username, settings.password, settings.token)
+    except django_app.DatabaseDownError as error:
+        log.error("the database does not answer: %s. %s", error, error.hint)
+        return 1
+    if arguments.migrate:
+        log.info("the database is up to date")
+        return 0
     application = django_app.application()
     log.info("Label Studio listens on %s:%d", settings.host, settings.port)
     serve(application, settings)
     return 0
 
 
-def prepare_database(settings: LabelStudioSettings) -> None:
+def copy_template(settings: LabelStudioSettings) -> None:
     """Give a new home a copy of the template; without a template it migrates in place."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = settings.data_dir / template.DATABASE
-    if database.exists():
+    if settings.database is not None or database.exists():
         return
     source = template.template_path(settings.template_dir)
     if not source.is_file():

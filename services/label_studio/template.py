@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.label_studio import django_app
+from services.label_studio.settings import SQLITE_FILE
 
-DATABASE = "label_studio.sqlite3"
+DATABASE = SQLITE_FILE
 
 log = logging.getLogger(__name__)
 

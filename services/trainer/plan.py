@@ -20,6 +20,7 @@ from imaging.recipes.recipe import Recipe, parse_recipe
 from imaging.registry import champion
 from imaging.task import TaskConfig
 
+REVISION = "REVISION"  # written while the image is built
 SAME_NETWORK = ("network", "channels", "outputs", "widths", "blocks", "norm")
 SAME_VIEW = ("normalisation", "low_percentile", "high_percentile", "range_max", "activation")
 
@@ -93,8 +94,10 @@ def _start(nas: Nas, recipe: Recipe, snapshot: Snapshot) -> Bundle | None:
 
 
 def _commit() -> str | None:
-    """The commit of this program, when it runs from a checkout."""
+    """The commit of this program: as its image says, or the checkout that it runs from."""
     root = Path(__file__).parents[2]
+    if (root / REVISION).is_file():
+        return (root / REVISION).read_text(encoding="utf-8").strip() or None
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]

@@ -1,7 +1,10 @@
 """The user's pip configuration, as uv understands it: a lab's mirror and certificates count.
 
 uv does not read pip's files or PIP_* variables. `pip config list` prints both, merged.
+Images are built with this module too, by whatever Python their base has: no newer than 3.8.
 """
+
+from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
@@ -32,7 +35,7 @@ def parse_pip_config(text: str) -> dict[str, str]:
                 continue  # not a line of that form
     merged: dict[str, str] = {}
     for section in SECTIONS:
-        merged |= found[section]
+        merged.update(found[section])
     return merged
 
 

@@ -4,11 +4,11 @@ LABLOOP := .venv/bin/labloop
 VENV    := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo train check test test-all setup-tests lint types unit flow \
-        fmt docs bench pins clean
+.PHONY: help setup up down status logs doctor demo train check test test-docker test-all setup-tests \
+        lint types unit flow fmt docs bench pins clean
 
 help: ## this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## make or repair the environments (.venv, .envs/); nothing to do is done in a second
 	@$(PYTHON) -m stack.setup_env
@@ -38,6 +38,9 @@ train: $(LABLOOP) ## train a task now (TASK=TaskNNN_what)
 check: setup lint types unit ## format, lint, types, unit tests: what a commit must pass
 
 test: setup-tests unit flow ## unit tests, then the flow tests against a real Label Studio
+
+test-docker: setup ## images and containers in a real engine (.ci/engine starts one)
+	@$(VENV) -m pytest -m docker --verbose --durations=10
 
 test-all: setup-tests ## every test there is, the slow ones too
 	@$(VENV) -m pytest

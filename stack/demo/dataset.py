@@ -44,12 +44,15 @@ class DemoSet:
 
     `rounds`: how many answers the annotator gives before each training run; 0 where the labels
     that come with the pictures are enough.
+    `is_sure`: the second round surely makes a better model, so that a refusal is a fault. Of real
+    pictures nobody knows: the gate may find a few patients too few to tell.
     """
 
     task: str
     config: TaskConfig
     items: tuple[DemoItem, ...]
     rounds: tuple[int, int]
+    is_sure: bool = False
 
     @property
     def given(self) -> int:
@@ -134,7 +137,9 @@ def _example() -> DemoSet:
         recipe=RecipeChoice("auto", 40.0),
         gate=GatePolicy(min_held_out_cases=10),
     )
-    return DemoSet("Task001_brain_tissue", _config(config, 48), tuple(items), rounds=(0, 48))
+    return DemoSet(
+        "Task001_brain_tissue", _config(config, 48), tuple(items), rounds=(0, 48), is_sure=True
+    )
 
 
 def cardiac_set(data: Path) -> DemoSet:

@@ -138,6 +138,8 @@ def _plan(demo: DemoSet, home: Home) -> str:
 def last_screen(home: Home, demo: DemoSet, status: StackStatus, outcome: Outcome) -> str:
     """What happened, where to look, how to log in."""
     first, second = outcome.rounds
+    # The gate may keep the first one, with reasons.
+    champion, end = (second, "promoted") if second.promoted else (first, "refused")
     before, after = second.champion_score, second.candidate_score
     password = home.secret(ADMIN_PASSWORD).read_text(encoding="utf-8").strip()
     lines = [
@@ -145,13 +147,15 @@ def last_screen(home: Home, demo: DemoSet, status: StackStatus, outcome: Outcome
         "The loop turned.",
         f"  labels     {demo.given} came with the pictures, {outcome.labels} were submitted, "
         f"{outcome.corrected_guesses} of them began from a model's guess",
-        f"  round 1    {first.run}: {first.sentence}",
-        f"  round 2    {second.run}: {second.sentence}",
+        f"  round 1    {first.run}: promoted, {first.sentence}",
+        f"  round 2    {second.run}: {end}, {second.sentence}",
     ]
     if before is not None and after is not None:
-        lines.append(f"  score      {before:.3f} before, {after:.3f} after, on held-out patients")
+        words = ("before", "after") if second.promoted else ("champion", "candidate")
+        scores = f"{before:.3f} {words[0]}, {after:.3f} {words[1]}"
+        lines.append(f"  score      {scores}, on held-out patients")
     lines += [
-        f"  champion   {second.version}; {outcome.waiting} unlabelled pictures carry its guess",
+        f"  champion   {champion.version}; {outcome.waiting} unlabelled pictures carry its guess",
         f"  verdict    {verdict_page(home, demo.task, second)}",
         "",
         f"  Label Studio  {_url(status, 'label-studio')}",

@@ -31,6 +31,7 @@ def attempt_at(nas: Nas, run: RunFolder) -> Attempt:
     return Attempt(nas, lease, settings_of(nas))
 
 
+pytestmark = pytest.mark.slow  # each trains a network
 FULL = Path("/dev/full")  # every write to it says that there is no room
 
 
@@ -102,7 +103,6 @@ def test_a_run_that_is_done_does_nothing_twice(finished: tuple[Nas, RunFolder]) 
     assert len(versions(nas, TASK)) == 1
 
 
-@pytest.mark.slow
 def test_the_next_run_starts_from_the_champion(finished: tuple[Nas, RunFolder]) -> None:
     nas, run = finished
     present = champion(nas, TASK)
@@ -226,7 +226,6 @@ def test_a_case_image_that_cannot_be_read_just_now_does_not_count_as_changed(
     assert load_state(run).state != "failed"
 
 
-@pytest.mark.slow
 def test_a_disk_that_fills_up_during_export_is_a_pause_and_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ from stack.state import ServiceStatus, StackStatus, read_state
 from stack.status import overview
 from tests.stack.fake_stack import beat, service, web, write_stack
 
+pytestmark = pytest.mark.slow  # each starts a stack of processes
+
 PATIENCE_S = 20.0
 
 
@@ -55,7 +57,6 @@ def wait_for(look: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_a_stack_starts_in_order_mends_itself_and_goes_down_without_a_trace(home: Home) -> None:
     after = {"depends_on": {"door": {"condition": "service_healthy"}}}
     mule = service("stubborn", stop_s=0.3)
@@ -120,7 +121,6 @@ def test_after_the_supervisor_is_killed_the_next_one_finds_a_clean_table(home: H
     assert seen(home, "shop").port == port
 
 
-@pytest.mark.slow
 def test_a_service_that_outlives_its_supervisor_does_not_cost_the_next_one_its_port(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,7 +94,8 @@ def _once(watchdog: Watchdog) -> int:
 def _listen(watchdog: Watchdog, settings: WatchdogSettings, wake: threading.Event) -> None:
     server = WebhookServer((settings.host, settings.port), settings.webhook_secret, wake)
     server.start()
-    alarm = Alarm(wake) if wants_events(settings.file_events, settings.nas_root) else None
+    has_events = wants_events(settings.file_events, settings.nas_root)
+    alarm = Alarm(wake, keeps_paths=True) if has_events else None
     if alarm is None:
         log.info("annotations and task.yaml are polled every %g s", settings.poll_s)
     try:

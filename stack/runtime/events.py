@@ -57,10 +57,18 @@ def wants_events(choice: str, folder: Path) -> bool:
 
 
 class Alarm(FileSystemEventHandler):
-    """Wakes the loop when something changes in the folders it watches, and remembers where."""
+    """Wakes the loop when something changes in the folders it watches."""
 
-    def __init__(self, rung: threading.Event | None = None) -> None:
+    def __init__(self, rung: threading.Event | None = None, *, keeps_paths: bool = False) -> None:
+        """Make an alarm that watches nothing yet.
+
+        Args:
+            rung: set when something changes; None makes one.
+            keeps_paths: remember what changed until `take_changed` asks. Whoever scans anyway
+                does not ask, and would gather paths for as long as it lives.
+        """
         self.rung = rung or threading.Event()
+        self._keeps_paths = keeps_paths
         self._changed: set[Path] = set()
         self._lock = threading.Lock()
         self._observer = Observer()
@@ -77,9 +85,13 @@ class Alarm(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in ("opened", "closed_no_write"):  # our own reading
             return
+        if self._keeps_paths:
+            self._remember(event)
+        self.rung.set()
+
+    def _remember(self, event: FileSystemEvent) -> None:
         with self._lock:
             self._changed |= {Path(os.fsdecode(p)) for p in (event.src_path, event.dest_path) if p}
-        self.rung.set()
 
     def is_watching(self, folder: Path) -> bool:
         """Whether events of this folder arrive."""

@@ -123,7 +123,7 @@ def test_a_label_that_came_with_an_image_counts_long_before_the_poll(lab: Lab) -
     folder = lab.task.case_annotations(case)
     folder.mkdir(parents=True)
     wake = threading.Event()
-    alarm = Alarm(wake)
+    alarm = Alarm(wake, keeps_paths=True)
     assert lab.watchdog is not None
     thread = threading.Thread(target=run, args=(lab.watchdog, 600.0, wake, alarm))
     alarm.start()

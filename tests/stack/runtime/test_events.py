@@ -37,7 +37,7 @@ def test_events_can_be_chosen(tmp_path: Path) -> None:
 
 def test_an_alarm_tells_which_paths_changed(tmp_path: Path) -> None:
     (tmp_path / "case").mkdir()
-    alarm = Alarm()
+    alarm = Alarm(keeps_paths=True)
     alarm.start()
     try:
         alarm.watch({(tmp_path, True)})
@@ -47,5 +47,17 @@ def test_an_alarm_tells_which_paths_changed(tmp_path: Path) -> None:
         while tmp_path / "case" / "12-3.json" not in changed and time.monotonic() < deadline:
             changed |= alarm.take_changed()
         assert tmp_path / "case" / "12-3.json" in changed
+    finally:
+        alarm.stop()
+
+
+def test_an_alarm_that_nobody_asks_gathers_no_paths(tmp_path: Path) -> None:
+    alarm = Alarm()
+    alarm.start()
+    try:
+        alarm.watch({(tmp_path, True)})
+        (tmp_path / "a.png").write_bytes(b"x")
+        assert alarm.rung.wait(10)
+        assert alarm.take_changed() == set()
     finally:
         alarm.stop()

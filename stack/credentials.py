@@ -18,8 +18,15 @@ LABEL_STUDIO_KEY = "label-studio-key"
 WEBHOOK_SECRET = "webhook-secret"
 ML_BACKEND_TOKEN = "ml-backend-token"
 PSEUDONYM_KEY = "pseudonym-key"
+DB_ADMIN_PASSWORD = "db-admin-password"
+LABEL_STUDIO_DB_PASSWORD = "label-studio-db-password"
+NEXTCLOUD_DB_PASSWORD = "nextcloud-db-password"
+NEXTCLOUD_ADMIN_PASSWORD = "nextcloud-admin-password"
+REDIS_PASSWORD = "redis-password"
+BACKUP_PASSWORD = "backup-password"
 
-MAKERS: Mapping[str, Callable[[], str]] = {
+Makers = Mapping[str, Callable[[], str]]
+MAKERS: Makers = {
     ADMIN_PASSWORD: lambda: secrets.token_urlsafe(15),  # 120 bits, typed by people
     LABEL_STUDIO_TOKEN: lambda: secrets.token_hex(20),  # Label Studio wants 40 hex digits
     LABEL_STUDIO_KEY: lambda: secrets.token_urlsafe(50),  # signs sessions
@@ -27,9 +34,18 @@ MAKERS: Mapping[str, Callable[[], str]] = {
     ML_BACKEND_TOKEN: lambda: secrets.token_urlsafe(32),
     PSEUDONYM_KEY: lambda: secrets.token_hex(32),
 }
+# What only a stack in Docker has.
+DOCKER_MAKERS: Makers = {
+    DB_ADMIN_PASSWORD: lambda: secrets.token_urlsafe(32),
+    LABEL_STUDIO_DB_PASSWORD: lambda: secrets.token_urlsafe(32),
+    NEXTCLOUD_DB_PASSWORD: lambda: secrets.token_urlsafe(32),
+    NEXTCLOUD_ADMIN_PASSWORD: lambda: secrets.token_urlsafe(15),  # typed by people
+    REDIS_PASSWORD: lambda: secrets.token_urlsafe(32),
+    BACKUP_PASSWORD: lambda: secrets.token_urlsafe(20),  # written down by people, too
+}
 
 
-def ensure_secrets(home: Home) -> None:
+def ensure_secrets(home: Home, makers: Makers = MAKERS) -> None:
     """Make the secrets that are not there yet, and close up those that others could read.
 
     Raises:
@@ -43,7 +59,7 @@ def ensure_secrets(home: Home) -> None:
         )
     home.secrets.mkdir(parents=True, exist_ok=True)
     home.secrets.chmod(0o700)
-    for name, make in MAKERS.items():
+    for name, make in makers.items():
         path = home.secret(name)
         if not path.is_file():
             _write_secret(home, name, make())

@@ -71,24 +71,39 @@ def overview(home: Home, compose_file: Path) -> Overview:
     tasks: Sequence[TaskStatus] = ()
     if home.nas_folder.exists():
         if home.nas.marker.is_file():
-            tasks = [_task(home, task) for task in home.nas.tasks()]
+            tasks = [task_status(home.nas, task, _report(home, task)) for task in home.nas.tasks()]
         else:
             note = f"no marker file in {home.nas.root}: the NAS is not mounted, everybody waits"
     return Overview(str(home.root), str(home.nas.root), running, note, services, tuple(tasks))
 
 
-def _task(home: Home, task: TaskFolder) -> TaskStatus:
+def _report(home: Home, task: TaskFolder) -> Mapping[str, Any]:
+    """What the watchdog last counted; a damaged file says so itself."""
+    report = home.state(WATCHDOG) / f"{task.name}.json"
     try:
-        run, run_state = _open_run(home.nas, task.name)
-        report = home.state(WATCHDOG) / f"{task.name}.json"
-        word: Mapping[str, Any] = read_json(report) if report.is_file() else {}
+        return read_json(report) if report.is_file() else {}
+    except ImagingError as error:
+        return {"trouble": str(error)}
+
+
+def task_status(nas: Nas, task: TaskFolder, word: Mapping[str, Any]) -> TaskStatus:
+    """Where the loop of a task stands.
+
+    Args:
+        nas: the share.
+        task: its folder.
+        word: what the watchdog last counted; empty before it did.
+    """
+    try:
+        run, run_state = _open_run(nas, task.name)
         return TaskStatus(
             name=task.name,
             labels={name: int(word[name]) for name in COUNTS if name in word},
             message=str(word.get("message", "")),
             run=run,
             run_state=run_state,
-            champion=_champion(home.nas, task.name),
+            champion=_champion(nas, task.name),
+            trouble=str(word.get("trouble", "")),
         )
     except ImagingError as error:
         return TaskStatus(task.name, trouble=str(error))

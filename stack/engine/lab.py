@@ -9,7 +9,7 @@ Both are written by `labloop up` and read by every other verb.
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imaging.errors import RecordError
@@ -25,6 +25,7 @@ COMPOSE_FILE = ROOT / "compose.yaml"
 OVERRIDES = ROOT / "stack" / "overrides"
 RECORD = "engine.json"
 VARIABLES = "stack.env"
+PLANNED = "stack.next.env"  # of a stack that was not started yet
 # What `docker` itself needs of a person's environment; settings come from stack.env alone.
 HANDED_ON = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TERM", "TMPDIR", "SSH_AUTH_SOCK")
 HANDED_ON_PREFIXES = ("DOCKER_", "BUILDKIT_", "BUILDX_", "XDG_", "COMPOSE_PARALLEL", "SSL_CERT_")
@@ -86,24 +87,30 @@ def open_lab(home: Home) -> Lab:
 
 
 def make_lab(
-    home: Home, settings: LabSettings, overrides: Sequence[str], image_tag: str
+    home: Home,
+    settings: LabSettings,
+    overrides: Sequence[str],
+    image_tag: str,
+    variables_file: str = VARIABLES,
 ) -> Lab:
     """Put the parts together; nothing is written."""
     compose = Compose(
         project=settings.stack_name,
         folder=ROOT,
         files=(COMPOSE_FILE, *(OVERRIDES / f"{name}.yaml" for name in overrides)),
-        env_file=home.run / VARIABLES,
+        env_file=home.run / variables_file,
         profile=settings.profile,
         environment=docker_environment(inherited_environment()),
     )
     return Lab(home, settings, compose, tuple(overrides), image_tag)
 
 
-def save_lab(lab: Lab, variables: Mapping[str, str]) -> None:
-    """Write down what to run, for every later call."""
+def save_lab(planned: Lab, variables: Mapping[str, str]) -> Lab:
+    """Write down what to run, for every later call; the stack as it is from now on."""
+    lab = replace(planned, compose=replace(planned.compose, env_file=planned.home.run / VARIABLES))
     lab.home.run.mkdir(parents=True, exist_ok=True)
     write_text(lab.compose.env_file, env_text(variables))
+    (lab.home.run / PLANNED).unlink(missing_ok=True)
     record = {
         "format": 1,
         "project": lab.settings.stack_name,
@@ -111,6 +118,7 @@ def save_lab(lab: Lab, variables: Mapping[str, str]) -> None:
         "image_tag": lab.image_tag,
     }
     write_json(record_file(lab.home), record)
+    return lab
 
 
 def env_text(variables: Mapping[str, str]) -> str:

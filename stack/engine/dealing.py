@@ -1,0 +1,89 @@
+"""Hands each service its secrets: `<home>/secrets/<service>/`, seen in its container alone.
+
+compose.yaml's `x-secrets` says who gets which. Each file belongs to the service's user and is
+readable by nobody else; which user that is differs from service to service, so an engine's root
+does the giving, in a container of its own.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stack.credentials import DOCKER_MAKERS, MAKERS, ensure_secrets
+from stack.engine.engine import Engine
+from stack.engine.settings import LabSettings
+from stack.home import Home
+
+TLS_CERTIFICATE, TLS_KEY = "tls.crt", "tls.key"
+# Called with `service owner file` again and again.
+SCRIPT = """
+cd /secrets
+while [ $# -gt 0 ]; do
+    service=$1 owner=$2 name=$3
+    shift 3
+    mkdir -p "$service"
+    chown "$owner" "$service"
+    chmod 0500 "$service"
+    cmp -s "$name" "$service/$name" && continue
+    part="$service/.$name.part"
+    rm -f "$part"
+    (umask 0377 && cat "$name" >"$part")
+    chown "$owner" "$part"
+    mv "$part" "$service/$name"
+    echo "$service: $name"
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one service must know."""
+
+    service: str
+    owner: int  # the user that its container runs as
+    files: tuple[str, ...]
+
+
+def make_secrets(home: Home, settings: LabSettings) -> None:
+    """Make what is missing; the lab's own certificate is copied, so that it is found after a move.
+
+    Raises:
+        RefusedError: the key of the pseudonyms is gone, but cases are named by it.
+    """
+    ensure_secrets(home, {**MAKERS, **DOCKER_MAKERS})
+    for source, name in ((settings.tls_certificate, TLS_CERTIFICATE), (settings.tls_key, TLS_KEY)):
+        if source is not None:
+            target = home.secret(name)
+            shutil.copyfile(source, target)
+            target.chmod(0o600)
+
+
+def deal_out(engine: Engine, image: str, home: Home, needs: Sequence[Need]) -> list[str]:
+    """Give every service its files; what was new or changed, as `service: name`.
+
+    Args:
+        engine: whose root gives them away.
+        image: of any service, with a shell in it.
+        home: whose secrets.
+        needs: who gets which.
+    """
+    words = [
+        word
+        for need in needs
+        for name in need.files
+        for word in (need.service, str(need.owner), name)
+    ]
+    if not words:
+        return []
+    return engine.run_as_root(image, SCRIPT, {str(home.secrets): "/secrets"}, words).splitlines()
+
+
+def needs_of(services: Mapping[str, Mapping[str, object]], lab_uid: int) -> list[Need]:
+    """Read `x-secrets` of services as compose.yaml has them."""
+    needs: list[Need] = []
+    for name, service in services.items():
+        entry = service.get("x-secrets")
+        if isinstance(entry, dict) and entry.get("files"):
+            files = tuple(str(file) for file in entry["files"])
+            needs.append(Need(name, int(entry.get("owner", lab_uid)), files))
+    return needs

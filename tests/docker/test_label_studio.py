@@ -32,7 +32,7 @@ def test_the_token_works_without_a_click_on_two_processes(lab: Lab) -> None:
 
 def test_everything_is_kept_on_the_server_and_nothing_in_a_file(lab: Lab) -> None:
     tables = "SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 'task%'"
-    psql = ("psql", "--host=/tmp", "--username=label-studio", "--tuples-only", "--command", tables)
+    psql = ("psql", "--username=label-studio", "--tuples-only", "--command", tables)
     assert int(lab.containers["db"].execute(*psql)) > 3
     assert "sqlite" not in lab.containers["label-studio"].execute("ls", "-R", "/state")
 

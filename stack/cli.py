@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs_stack.register(verbs)
+    verbs_engine.register(verbs)
     verbs_data.register(verbs)
     verbs_model.register(verbs)
     verbs_demo.register(verbs)

@@ -16,6 +16,11 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+def ask(question: str) -> None:
+    """A question whose answer is typed behind it."""
+    print(question, end="", flush=True)
+
+
 def complain(message: str, hint: str = "") -> None:
     """What went wrong and what to do about it, on stderr."""
     print(f"{paint('error:', 'red', sys.stderr.isatty())} {message}", file=sys.stderr)

@@ -62,10 +62,10 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _add_up(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     up = verbs.add_parser("up", help="start the stack and keep it running")
+    up.add_argument("--local", action="store_true", help="as child processes, without Docker")
     up.add_argument(
-        "--local", action="store_true", required=True, help="as child processes, without Docker"
+        "-d", "--detach", action="store_true", help="go on in the background (as Docker does)"
     )
-    up.add_argument("-d", "--detach", action="store_true", help="go on in the background")
     up.add_argument(
         "--port",
         type=_port,
@@ -79,6 +79,12 @@ def _add_up(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     up.add_argument(
         "--env-file", type=Path, metavar="FILE", help="settings (default: .env, if there is one)"
+    )
+    up.add_argument(
+        "--offline", action="store_true", help="Docker: fetch and build nothing from any network"
+    )
+    up.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="Docker: images from `labloop bundle`"
     )
     up.add_argument("--background", action="store_true", help=argparse.SUPPRESS)  # by --detach
     up.add_argument("--compose", type=Path, default=COMPOSE_FILE, help=argparse.SUPPRESS)
@@ -98,10 +104,30 @@ def _port(text: str) -> tuple[str, int]:
 def bring_up(args: argparse.Namespace, home: Home) -> int:
     from stack.bootstrap import Wishes
 
+    if not args.local:
+        return _up_in_docker(args, home)
     wishes = Wishes(args.compose, args.env_file, args.nas, _ports(args.port))
     if args.detach:
         return _up_detached(home, wishes)
     return _up_here(home, wishes, is_watched=not args.background)
+
+
+def _up_in_docker(args: argparse.Namespace, home: Home) -> int:
+    from stack import verbs_engine
+    from stack.errors import UsageError
+
+    if args.nas is not None or args.port:
+        raise UsageError(
+            "--nas and --port are for the local runner",
+            hint="In Docker, NAS_PATH and GATEWAY_…_PORT in .env say it.",
+        )
+    return verbs_engine.bring_up(args, home)
+
+
+def _is_in_docker(home: Home) -> bool:
+    from stack.engine.lab import is_in_docker
+
+    return is_in_docker(home)
 
 
 def _ports(given: Sequence[tuple[str, int]]) -> dict[str, int]:
@@ -205,7 +231,11 @@ def _welcome(home: Home, services: Sequence[ServiceStatus]) -> None:
 
 
 def down(args: argparse.Namespace, home: Home) -> int:
+    from stack import verbs_engine
     from stack.control import stop
+
+    if _is_in_docker(home):
+        return verbs_engine.down(args, home)
 
     begun = time.monotonic()
 
@@ -223,11 +253,13 @@ def down(args: argparse.Namespace, home: Home) -> int:
 
 
 def show_status(args: argparse.Namespace, home: Home) -> int:
+    from stack import verbs_engine
     from stack.credentials import ADMIN_PASSWORD
     from stack.errors import NoHomeError
     from stack.status import overview
 
-    found = overview(home, COMPOSE_FILE)
+    in_docker = _is_in_docker(home)
+    found = verbs_engine.find_overview(home) if in_docker else overview(home, COMPOSE_FILE)
     if args.json:
         import json
         from dataclasses import asdict
@@ -287,6 +319,10 @@ def show_logs(args: argparse.Namespace, home: Home) -> int:
     from stack.errors import NoHomeError, UnknownServiceError
     from stack.logs import follow, last_lines
 
+    if _is_in_docker(home):
+        from stack import verbs_engine
+
+        return verbs_engine.show_logs(args, home)
     if not home.logs.is_dir():
         raise NoHomeError(home.root)
     logs = {path.stem: path for path in sorted(home.logs.glob("*.log"))}

@@ -206,7 +206,8 @@ class Engine:
             said = error.stderr or b""
             words = said if isinstance(said, str) else said.decode("utf-8", "replace")
             raise EngineError(
-                f"a helper container of {image} ended with exit code {error.exit_status}: {words.strip()}",
+                f"a helper container of {image} ended with exit code {error.exit_status}: "
+                f"{words.strip()}",
                 hint="The files it was to prepare are in the home's secrets/ and in its volumes.",
             ) from error
         return bytes(output).decode("utf-8", "replace")

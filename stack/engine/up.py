@@ -47,16 +47,6 @@ class UpWishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A stack that runs."""
-
-    lab: Lab
-    containers: Sequence[ContainerState]
-    notes: Sequence[str]  # what a person should know: CPU or GPU and why, warnings
-    has_changed: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """What is to run: put together before anything is touched."""
 
@@ -78,7 +68,7 @@ def read_lab_settings(home: Home, wishes: UpWishes) -> LabSettings:
     path = wishes.env_file or ENV_FILE
     given = read_env_file(path) if path.is_file() else {}
     environment = inherited_environment()
-    given |= {name: environment[name] for name in known_settings() if environment.get(name)}
+    given |= {name: environment[name] for name in SETTINGS if environment.get(name)}
     if not given.get("LAB_HOST"):
         remembered = home.run / VARIABLES
         before = read_env_file(remembered) if remembered.is_file() else {}
@@ -106,6 +96,11 @@ def config_hashes(lab: Lab) -> dict[str, str]:
     """Service → what Compose makes of its description: another one means another container."""
     lines = lab.compose.run("config", "--hash", "*").splitlines()
     return dict(line.split(maxsplit=1) for line in lines if line.strip())
+
+
+def wanted_services(lab: Lab) -> list[str]:
+    """The services of the stack's profile."""
+    return sorted(lab.compose.run("config", "--services").split())
 
 
 def is_converged(hashes: Mapping[str, str], found: Sequence[ContainerState]) -> bool:
@@ -187,6 +182,11 @@ def wait_until_well(engine: Engine, lab: Lab, names: Sequence[str], tell: Tell) 
 
 def _state(found: ContainerState | None) -> str:
     return "is not there" if found is None else found.health or found.status
+
+
+def is_troubled(found: ContainerState) -> bool:
+    """Not well, and not merely young or waiting for others."""
+    return not found.is_well and found.health != "starting" and found.status != "created"
 
 
 def _has_given_up(found: ContainerState) -> bool:

@@ -1,0 +1,136 @@
+"""`labloop up` in Docker, told whole: look, refuse or make, converge, wait.
+
+The steps are in up.py, preflight.py, images.py and gpu.py; here is their order. Up to `_start`,
+nothing is started and nothing that runs is touched.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stack import console
+from stack.doctor import Finding
+from stack.engine import nas, preflight, up
+from stack.engine.compose_call import ComposeFailedError
+from stack.engine.engine import ContainerState, Engine
+from stack.engine.env_file import ensure_env_file
+from stack.engine.image_tag import image_tag
+from stack.engine.images import build_overrides, ensure_images, image_settings
+from stack.engine.lab import Lab, is_in_docker, save_lab
+from stack.engine.settings import LabSettings
+from stack.environments import ROOT
+from stack.errors import RefusedError
+from stack.home import Home
+
+LOCAL_ONLY = "label-studio"  # the state folder that only the local runner makes
+USUAL = "1 minute, the first time 2-5"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A stack that runs."""
+
+    lab: Lab
+    containers: Sequence[ContainerState]
+    warnings: Sequence[Finding]
+    has_changed: bool
+
+
+def start(home: Home, wishes: up.UpWishes) -> Outcome:
+    """Bring the stack of a home up; one that is as it should be is left alone.
+
+    Raises:
+        RefusedError: a check failed; nothing was started.
+        NotReadyError: not everything became healthy; the rest runs.
+    """
+    _refuse_local_home(home)
+    settings = up.read_lab_settings(home, wishes)
+    settings = replace(settings, values=image_settings(settings.values))
+    with Engine.connected() as engine:
+        plan = up.plan_up(home, settings, overrides(settings), image_tag(ROOT, settings.values))
+        found = engine.containers(plan.lab.compose.project)
+        if is_in_docker(home) and up.is_converged(up.config_hashes(plan.lab), found):
+            return Outcome(save_lab(plan.lab, plan.variables), found, (), has_changed=False)
+        warnings = _look(engine, plan, found)
+        ensure_images(plan.lab, offline=wishes.is_offline)
+        env_file = wishes.env_file or up.ENV_FILE
+        if ensure_env_file(env_file, settings.lab_host):
+            console.say(f"settings written to {env_file}")
+        lab = _start(engine, plan)
+        return Outcome(lab, engine.containers(lab.compose.project), warnings, has_changed=True)
+
+
+def overrides(settings: LabSettings) -> list[str]:
+    """Names in stack/overrides/ that these settings ask for."""
+    chosen = build_overrides(settings.values)
+    if settings.tls_certificate is not None:
+        chosen.append("certificate")
+    return chosen
+
+
+def _refuse_local_home(home: Home) -> None:
+    if home.state(LOCAL_ONLY).is_dir() and not is_in_docker(home):
+        raise RefusedError(
+            f"{home.root} is a home of the local runner, with a database of its own",
+            hint="`labloop up --local` starts it; a stack in Docker wants another --home. The NAS "
+            "may be the same, one stack after the other.",
+        )
+
+
+def _look(engine: Engine, plan: up.Plan, found: Sequence[ContainerState]) -> list[Finding]:
+    """Examine the machine; what is no reason to refuse, for the person to know."""
+    settings, home = plan.lab.settings, plan.lab.home
+    if settings.nas.kind == "smb":
+        nas.make_ready(home, settings)
+    folder = nas.nas_folder(home, settings)
+    is_made_by_us = settings.nas.kind == "home" and folder is not None and not folder.exists()
+    around = preflight.Surroundings(
+        engine=engine.info(),
+        compose_version=plan.lab.compose.run("version", "--short").strip(),
+        nas=None if is_made_by_us else folder,
+        own_ports=frozenset(port for one in found for _, port in one.ports),
+    )
+    findings = preflight.examine(settings, around)
+    preflight.refuse_failures(findings)
+    return [one for one in findings if one.grade == "warn"]
+
+
+def _start(engine: Engine, plan: up.Plan) -> Lab:
+    lab = plan.lab
+    if lab.settings.nas.kind == "home":
+        nas.make_ready(lab.home, lab.settings)
+    up.prepare(engine, plan, helper_image(plan))
+    _link_share(engine, plan)
+    lab = save_lab(lab, plan.variables)
+    progress = console.Progress("the stack starts", USUAL)
+    is_done = False
+    try:
+        _converge(engine, lab, list(plan.services), progress.tell)
+        is_done = True
+    finally:
+        progress.finish("all services are healthy" if is_done else "not everything is healthy")
+    return lab
+
+
+def _converge(engine: Engine, lab: Lab, names: Sequence[str], tell: Callable[[str], None]) -> None:
+    try:
+        up.converge(lab, tell)
+    except ComposeFailedError as error:
+        troubled = [one for one in engine.containers(lab.compose.project) if up.is_troubled(one)]
+        if not troubled:
+            raise
+        raise up.not_ready(engine, troubled) from error
+    up.wait_until_well(engine, lab, names, tell)
+
+
+def helper_image(plan: up.Plan) -> str:
+    """An image of the stack with a shell in it, for what only the engine's root may do."""
+    name = "gateway" if "gateway" in plan.services else next(iter(plan.services))
+    return str(plan.services[name]["image"])
+
+
+def _link_share(engine: Engine, plan: up.Plan) -> None:
+    folder = nas.nas_folder(plan.lab.home, plan.lab.settings)
+    if folder is None:  # the engine mounts it while a container uses it
+        folder = Path(engine.volume_folder(plan.lab.volume("nas")))
+    nas.link_home(plan.lab.home, folder)

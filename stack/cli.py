@@ -105,7 +105,7 @@ def _folder(text: str) -> Path:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from stack import verbs_data, verbs_demo, verbs_model, verbs_stack
+    from stack import verbs_data, verbs_demo, verbs_engine, verbs_model, verbs_stack, verbs_users
 
     parser: argparse.ArgumentParser = VerbParser(
         prog="labloop",
@@ -114,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs_stack.register(verbs)
     verbs_engine.register(verbs)
+    verbs_users.register(verbs)
     verbs_data.register(verbs)
     verbs_model.register(verbs)
     verbs_demo.register(verbs)

@@ -39,6 +39,10 @@ class DatabaseDownError(Exception):
     hint = "Look at LABEL_STUDIO_DATABASE_HOST and its user, password and database."
 
 
+class PersonError(Exception):
+    """What was asked about an account cannot be done."""
+
+
 def set_up(
     data_dir: Path,
     nas_root: Path,
@@ -173,6 +177,77 @@ def ensure_admin(username: str, password: str, token: str) -> None:
             Token.objects.filter(user=user).delete()
             Token.objects.create(user=user, key=token)
     connections.close_all()
+
+
+def add_person(name: str, mail: str, password: str) -> bool:
+    """An account in the organisation; whether it is new. One that is there is let in again.
+
+    Label Studio's own route for it stores an empty password and no organisation.
+
+    Raises:
+        PersonError: the name or the address is another person's.
+    """
+    from django.db import transaction
+    from organizations.models import Organization
+    from users.models import User
+
+    with transaction.atomic():
+        user = User.objects.filter(email__iexact=mail).first()
+        other = User.objects.filter(username__iexact=name).exclude(pk=user and user.pk).first()
+        if other is not None or (user is not None and user.username.lower() != name.lower()):
+            raise PersonError(f"{name} or {mail} is another person's, expected both to be free")
+        is_new = user is None
+        if user is None:
+            user = User.objects.create_user(mail, password, username=name)
+        organization = Organization.objects.order_by("pk").first()
+        if not organization.has_user(user):
+            organization.add_user(user)
+        user.active_organization = organization
+        user.is_active = True
+        user.save(update_fields=["active_organization", "is_active"])
+    return is_new
+
+
+def set_password(name: str, password: str) -> None:
+    """Give a person a new password; whoever is logged in with the old one is logged out.
+
+    Raises:
+        PersonError: nobody has that name.
+    """
+    user = _person(name)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+
+
+def disable_person(name: str) -> None:
+    """Let a person in no more. What they drew stays, with their name.
+
+    Raises:
+        PersonError: nobody has that name, or it is the admin, who stays.
+    """
+    user = _person(name)
+    if user.is_superuser:
+        raise PersonError(f"{name} is the admin, whose token the services use, and stays")
+    user.is_active = False
+    user.save(update_fields=["is_active"])
+
+
+def people() -> list[tuple[str, str, bool]]:
+    """Name, mail address and whether they are let in, in the order they came."""
+    from users.models import User
+
+    rows = User.objects.order_by("pk").values_list("username", "email", "is_active")
+    return [(name or mail, mail, bool(active)) for name, mail, active in rows]
+
+
+def _person(name: str) -> Any:
+    from django.db.models import Q
+    from users.models import User
+
+    user = User.objects.filter(Q(username__iexact=name) | Q(email__iexact=name)).first()
+    if user is None:
+        raise PersonError(f"there is no account {name}")
+    return user
 
 
 def application() -> Callable[..., Any]:

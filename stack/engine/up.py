@@ -14,6 +14,7 @@ from imaging.publish import write_text
 from stack.engine import dealing, nas
 from stack.engine.engine import ContainerState, Engine
 from stack.engine.env_file import machine_address
+from stack.engine.names import SETTINGS
 from stack.engine.lab import (
     PLANNED,
     VARIABLES,

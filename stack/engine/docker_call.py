@@ -1,0 +1,106 @@
+"""Calls the program `docker` for what neither Compose nor the SDK does well: pull, save, load.
+
+Those show how far they are on the terminal's own lines, and read and write whole archives.
+"""
+
+import os
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from stack.engine.compose_call import NO_PROGRAM, TAIL_LINES, tail_of
+from stack.engine.lab import docker_environment
+from stack.errors import StackError
+from stack.settings import inherited_environment
+
+LIMIT_S = 60.0
+
+
+class DockerFailedError(StackError):
+    """`docker` said no."""
+
+    hint = "`docker version` tells whether the engine answers; `labloop doctor` looks further."
+
+    def __init__(self, words: tuple[str, ...], exit_code: int, said: str) -> None:
+        what = " ".join(words[:3])
+        super().__init__(f"docker {what} ended with exit code {exit_code}: {said}")
+        self.said = said
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call came to."""
+
+    exit_code: int
+    output: str
+    said: str  # the last lines of stderr, or of stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """The program, with what it needs of a person's environment."""
+
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    program: str = "docker"
+
+    @classmethod
+    def here(cls) -> "Docker":
+        return cls(docker_environment(inherited_environment()))
+
+    def ask(self, *words: str, timeout_s: float = LIMIT_S) -> Answer:
+        """Run it to the end, whatever comes of it."""
+        try:
+            answer = subprocess.run(
+                [self.program, *words],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=timeout_s,
+            )
+        except FileNotFoundError as error:
+            raise StackError(NO_PROGRAM, hint="Install Docker Engine and Compose.") from error
+        except subprocess.TimeoutExpired:
+            return Answer(124, "", f"no end within {timeout_s:.0f} s")
+        lines = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
+        return Answer(answer.returncode, answer.stdout, tail_of(lines))
+
+    def run(self, *words: str, timeout_s: float = LIMIT_S) -> str:
+        """What it wrote to stdout.
+
+        Raises:
+            DockerFailedError: it ended with another exit code than 0, or took too long.
+        """
+        answer = self.ask(*words, timeout_s=timeout_s)
+        if answer.exit_code != 0:
+            raise DockerFailedError(words, answer.exit_code, answer.said)
+        return answer.output
+
+    def stream(self, *words: str, on_line: Callable[[str], None]) -> None:
+        """Hand on every line while it runs, those of stderr, too.
+
+        Raises:
+            DockerFailedError: it ended with another exit code than 0.
+        """
+        last: deque[str] = deque(maxlen=TAIL_LINES)
+        with subprocess.Popen(
+            [self.program, *words],
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            for line in process.stdout or ():
+                last.append(line.rstrip())
+                on_line(line.rstrip())
+        if process.returncode != 0:
+            raise DockerFailedError(words, process.returncode, tail_of(last))
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.defpath, **self.environment}

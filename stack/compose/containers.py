@@ -71,7 +71,9 @@ def read_container(read: Reader, name: str, entry: object, folder: Path) -> Cont
 
 
 def absolute(path: str, folder: Path) -> str:
-    """As Compose has it: `.` and `..` taken out, links left alone."""
+    """As Compose has it: a relative path without `.` and `..`; an absolute one as it is."""
+    if path.startswith("/"):
+        return path
     parts: list[str] = []
     for part in (folder / path).parts[1:]:
         if part == "..":

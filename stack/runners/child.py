@@ -62,9 +62,7 @@ class Launch:
             if key in INHERITED or key.startswith(INHERITED_PREFIXES)
         }
         path = f"{self.programs}{os.pathsep}{inherited.get('PATH', os.defpath)}"
-        # Filled in, no value is None any more.
-        settings = {**self.service.environment, **self.service.local.environment}
-        given = cast(dict[str, str], settings)
+        given = cast(Mapping[str, str], self.service.environment)  # filled in: none is None
         return {**kept, "PATH": path, **given, **marks(home.root, self.name)}
 
 

@@ -68,6 +68,7 @@ def welcome(outcome: Outcome) -> None:
             ("TensorBoard", f"{settings.url('board')} (for whoever is logged in to Label Studio)"),
             *authority(outcome.lab),
         ]
+    rows.append(("trains on", lab.trains_on))
     rows.append(("drop images in", f"{home.nas.dataset}/TaskNNN_what/rawdata/"))
     rows.append(("write down", f"{home.secret(BACKUP_PASSWORD)}: no backup opens without it"))
     if outcome.has_changed and settings.has_gateway:

@@ -51,6 +51,7 @@ class Lab:
     compose: Compose
     overrides: tuple[str, ...]  # names of files in stack/overrides/
     image_tag: str
+    trains_on: str = ""  # the GPU or the CPU, and why, for people
 
     def volume(self, name: str) -> str:
         """The volume's name in the engine."""
@@ -79,7 +80,8 @@ def open_lab(home: Home) -> Lab:
         record = read_json(record_file(home))
         overrides = tuple(str(name) for name in record["overrides"])
         variables = read_env_file(home.run / VARIABLES)
-        return make_lab(home, LabSettings.from_env(variables), overrides, str(record["image_tag"]))
+        lab = make_lab(home, LabSettings.from_env(variables), overrides, str(record["image_tag"]))
+        return replace(lab, trains_on=str(record.get("trains_on", "")))
     except (RecordError, KeyError, TypeError) as error:
         raise StackError(
             f"{record_file(home)} cannot be read: {error}", hint="`labloop up` writes it anew."
@@ -116,6 +118,7 @@ def save_lab(planned: Lab, variables: Mapping[str, str]) -> Lab:
         "project": lab.settings.stack_name,
         "overrides": list(lab.overrides),
         "image_tag": lab.image_tag,
+        "trains_on": lab.trains_on,
     }
     write_json(record_file(lab.home), record)
     return lab

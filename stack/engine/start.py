@@ -12,17 +12,29 @@ from stack import console
 from stack.doctor import Finding
 from stack.engine import nas, preflight, up
 from stack.engine.compose_call import ComposeFailedError
+from stack.engine.docker_call import Docker
 from stack.engine.engine import ContainerState, Engine
 from stack.engine.env_file import ensure_env_file
+from stack.engine.gpu import suggested_cuda
+from stack.engine.gpu_here import gpus_here
+from stack.engine.gpu_runtime import (
+    OVERRIDE,
+    GpuDecision,
+    Sight,
+    choose_gpu,
+    find_nvidia_runtime,
+    try_gpu,
+)
 from stack.engine.image_tag import image_tag
 from stack.engine.images import build_overrides, ensure_images, image_settings
-from stack.engine.lab import Lab, is_in_docker, save_lab
+from stack.engine.lab import Lab, is_in_docker, open_lab, save_lab
 from stack.engine.settings import LabSettings
 from stack.environments import ROOT
 from stack.errors import RefusedError
 from stack.home import Home
 
 LOCAL_ONLY = "label-studio"  # the state folder that only the local runner makes
+CPU = GpuDecision("cpu", "trainings run on the CPU")
 USUAL = "1 minute, the first time 2-5"
 
 
@@ -47,12 +59,22 @@ def start(home: Home, wishes: up.UpWishes) -> Outcome:
     settings = up.read_lab_settings(home, wishes)
     settings = replace(settings, values=image_settings(settings.values))
     with Engine.connected() as engine:
-        plan = up.plan_up(home, settings, overrides(settings), image_tag(ROOT, settings.values))
+        sight = find_nvidia_runtime(engine.info().raw)
+        with_gpu = settings.gpu != "off" and sight.is_worth_a_try
+        plan = plan_stack(home, settings, with_gpu=with_gpu)
         found = engine.containers(plan.lab.compose.project)
         if is_in_docker(home) and up.is_converged(up.config_hashes(plan.lab), found):
-            return Outcome(save_lab(plan.lab, plan.variables), found, (), has_changed=False)
+            return Outcome(open_lab(home), found, (), has_changed=False)
         warnings = _look(engine, plan, found)
+        # Where an image is there to try with, a broken GPU is known before anything is built.
+        decision = _decide_gpu(plan, sight, _image_here(engine, plan))
         ensure_images(plan.lab, offline=wishes.is_offline)
+        trainer = str(plan.services["trainer"]["image"])
+        decision = decision or _decide_gpu(plan, sight, trainer) or CPU
+        if with_gpu and decision.verdict == "cpu":
+            plan = plan_stack(home, settings, with_gpu=False)
+            ensure_images(plan.lab, offline=wishes.is_offline)
+        plan = replace(plan, lab=replace(plan.lab, trains_on=decision.words))
         env_file = wishes.env_file or up.ENV_FILE
         if ensure_env_file(env_file, settings.lab_host):
             console.say(f"settings written to {env_file}")
@@ -60,12 +82,44 @@ def start(home: Home, wishes: up.UpWishes) -> Outcome:
         return Outcome(lab, engine.containers(lab.compose.project), warnings, has_changed=True)
 
 
-def overrides(settings: LabSettings) -> list[str]:
-    """Names in stack/overrides/ that these settings ask for."""
+def plan_stack(home: Home, settings: LabSettings, *, with_gpu: bool) -> up.Plan:
+    """What to run, with the override files that the settings and the machine ask for."""
     chosen = build_overrides(settings.values)
-    if settings.tls_certificate is not None:
-        chosen.append("certificate")
-    return chosen
+    chosen += ["certificate"] * (settings.tls_certificate is not None)
+    chosen += [OVERRIDE] * with_gpu
+    if with_gpu and not settings.values.get("TORCH_CUDA"):
+        cuda = torch_cuda_here()
+        settings = replace(settings, values={**settings.values, **cuda})
+    return up.plan_up(home, settings, chosen, image_tag(ROOT, settings.values))
+
+
+def torch_cuda_here() -> dict[str, str]:
+    """TORCH_CUDA for the GPUs that this machine's own nvidia-smi names; empty without any."""
+    gpus = gpus_here()
+    return {"TORCH_CUDA": suggested_cuda(gpus[0])} if gpus else {}
+
+
+def _decide_gpu(plan: up.Plan, sight: Sight, image: str) -> GpuDecision | None:
+    """Try a container with a GPU where there may be one; refuse one that is set up and broken.
+
+    Args:
+        plan: with the person's setting.
+        sight: what speaks for a GPU.
+        image: to try with; none is there when it is empty, and nothing is decided then.
+    """
+    setting = plan.lab.settings.gpu
+    if setting == "off" or not sight.is_worth_a_try:
+        sight = Sight("", has_driver=False)
+    elif not image:
+        return None
+    return choose_gpu(setting, try_gpu(Docker.here(), image, sight)).check()
+
+
+def _image_here(engine: Engine, plan: up.Plan) -> str:
+    """An image that is there already; empty on a clean box."""
+    names = [str(service["image"]) for service in plan.services.values()]
+    missing = engine.missing_images(names)
+    return next((name for name in names if name not in missing), "")
 
 
 def _refuse_local_home(home: Home) -> None:

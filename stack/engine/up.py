@@ -14,7 +14,6 @@ from imaging.publish import write_text
 from stack.engine import dealing, nas
 from stack.engine.engine import ContainerState, Engine
 from stack.engine.env_file import machine_address
-from stack.engine.names import SETTINGS
 from stack.engine.lab import (
     PLANNED,
     VARIABLES,
@@ -23,6 +22,7 @@ from stack.engine.lab import (
     env_text,
     make_lab,
 )
+from stack.engine.names import SETTINGS
 from stack.engine.settings import LabSettings
 from stack.environments import ROOT
 from stack.errors import NotReadyError, RefusedError

@@ -14,8 +14,9 @@ from imaging.ids import utc_now
 from imaging.layout import MARKER, Nas
 from imaging.publish import write_text
 from stack import console
-from stack.compose import Service, fill_in, read_compose, variables_in
+from stack.compose import Service, all_variables, fill_in, read_compose, variables_in
 from stack.credentials import ensure_secrets
+from stack.engine.names import DERIVED, SETTINGS
 from stack.environments import ROOT, programs_of
 from stack.errors import RefusedError, UsageError
 from stack.home import Home
@@ -26,6 +27,7 @@ from stack.runners.child import Launch
 from stack.settings import inherited_environment, read_env_file
 
 COMPOSE_FILE = ROOT / "compose.yaml"
+OVERRIDES = Path("stack/overrides")  # beside compose.yaml: what Docker's side lays over it
 # Filled in by the local runner, whatever the shell or .env say.
 RUNNER_VARIABLES = ("NAS_ROOT", "STATE_DIR", "SECRETS_DIR", "HOST")
 
@@ -109,25 +111,35 @@ def choose_ports(
 def read_settings(wishes: Wishes, services: Sequence[Service]) -> dict[str, str]:
     """The settings of the environment and of `.env`; as in Compose, the environment wins.
 
+    One `.env` serves both runners: what only Docker reads is known here, too.
+
     Raises:
-        UsageError: `.env` sets something nobody reads, or something the runner decides.
+        UsageError: `.env` sets something nobody reads, or something that is not a person's choice.
     """
-    known = variables_in(services)
+    decided = {*RUNNER_VARIABLES, *(service.local.port for service in services)}
+    known = known_settings(wishes.compose_file) | variables_in(services)
     path = wishes.env_file or wishes.compose_file.parent / ".env"
     given = read_env_file(path) if wishes.env_file or path.is_file() else {}
-    decided = {*RUNNER_VARIABLES, *(service.local.port for service in services)}
     problems = [
         f"{key} is decided by the local runner (see --nas and --port)"
         for key in given
         if key in decided
     ]
-    for key in given.keys() - known - decided:
-        close = difflib.get_close_matches(key, known - decided, n=1)
+    problems += [f"{key} is filled in by `labloop up`" for key in given if key in DERIVED - decided]
+    known = known - decided - DERIVED
+    for key in sorted(given.keys() - known - decided - DERIVED):
+        close = difflib.get_close_matches(key, known, n=1)
         problems.append(f"{key} is not a known setting" + (f"; {close[0]} is" if close else ""))
     if problems:
         raise UsageError(f"{path}: " + "; ".join(problems), hint="See .env.example.")
     environment = inherited_environment()
     return given | {key: environment[key] for key in known if environment.get(key)}
+
+
+def known_settings(compose_file: Path) -> frozenset[str]:
+    """Every name that somebody reads: in compose.yaml, in what is laid over it, in `labloop up`."""
+    overrides = sorted((compose_file.parent / OVERRIDES).glob("*.yaml"))
+    return all_variables([compose_file, *overrides]) | SETTINGS
 
 
 def connect_nas(home: Home, share: Path | None) -> None:

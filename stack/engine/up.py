@@ -4,6 +4,7 @@ Doing it again changes nothing: a stack that is as it should be is only looked a
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from imaging.publish import write_text
+from stack.bootstrap import Wishes, read_settings
+from stack.compose import read_compose
 from stack.engine import dealing, nas
 from stack.engine.engine import ContainerState, Engine
 from stack.engine.env_file import machine_address
 from stack.engine.lab import (
+    COMPOSE_FILE,
     PLANNED,
     VARIABLES,
     Lab,
@@ -22,14 +26,14 @@ from stack.engine.lab import (
     env_text,
     make_lab,
 )
-from stack.engine.names import SETTINGS
 from stack.engine.settings import LabSettings
 from stack.environments import ROOT
 from stack.errors import NotReadyError, RefusedError
 from stack.home import Home
-from stack.settings import inherited_environment, read_env_file
+from stack.settings import read_env_file
 
 ENV_FILE = ROOT / ".env"
+NO_FILE = Path(os.devnull)
 READY_S = 900.0  # the first start: databases, migrations, Nextcloud's installation on two cores
 LOOK_EVERY_S = 0.5
 LAST_LINES = 8
@@ -67,9 +71,9 @@ def read_lab_settings(home: Home, wishes: UpWishes) -> LabSettings:
         UsageError, SettingsError: a setting cannot be used, or nobody knows it.
     """
     path = wishes.env_file or ENV_FILE
-    given = read_env_file(path) if path.is_file() else {}
-    environment = inherited_environment()
-    given |= {name: environment[name] for name in SETTINGS if environment.get(name)}
+    # The first time there is none; it is written when all else is known to be well.
+    file = path if path.is_file() else NO_FILE
+    given = read_settings(Wishes(env_file=file), read_compose(COMPOSE_FILE))
     if not given.get("LAB_HOST"):
         remembered = home.run / VARIABLES
         before = read_env_file(remembered) if remembered.is_file() else {}

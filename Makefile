@@ -1,10 +1,12 @@
 # The menu: `make help`. Every verb is one line that calls Python; what it does is in stack/.
 PYTHON  ?= python3
-LABLOOP := .venv/bin/labloop
 VENV    := .venv/bin/python
+# The whole environment where it was made, else the small one of a box that runs Docker.
+LABLOOP  = $(or $(firstword $(wildcard .venv/bin/labloop .envs/control/bin/labloop)),labloop)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo train check test test-docker test-all setup-tests \
+.PHONY: help setup setup-control up down destroy status logs doctor users backup restore upgrade \
+        bundle deepo demo train check test test-docker test-all setup-tests \
         lint types unit flow fmt docs bench pins clean
 
 help: ## this menu
@@ -13,25 +15,55 @@ help: ## this menu
 setup: ## make or repair the environments (.venv, .envs/); nothing to do is done in a second
 	@$(PYTHON) -m stack.setup_env
 
-up: setup ## start the stack in the background (HOME_DIR=… for another home)
-	@$(LABLOOP) up --local -d $(HOME_OPTION)
+setup-control:
+	@$(PYTHON) -m stack.setup_env --only control
 
-down: $(LABLOOP) ## stop it, with everything it started
+ifdef LOCAL
+up: setup
+	@.venv/bin/labloop up --local -d $(HOME_OPTION)
+else
+up: setup-control ## start the stack in Docker (OFFLINE=1: from a bundle; LOCAL=1: without Docker)
+	@$(LABLOOP) up $(if $(OFFLINE),--offline) $(if $(BUNDLE),--bundle $(BUNDLE)) $(HOME_OPTION)
+endif
+
+down: ## stop it, with everything it started; removes no data
 	@$(LABLOOP) down $(HOME_OPTION)
 
-status: $(LABLOOP) ## what runs, how it is, where each task's loop stands
+destroy: ## remove the stack in Docker with its databases; asks first
+	@$(LABLOOP) destroy $(HOME_OPTION)
+
+status: ## what runs, how it is, where each task's loop stands
 	@$(LABLOOP) status $(HOME_OPTION)
 
-logs: $(LABLOOP) ## what the services write (SERVICE=… for one of them), until Ctrl-C
+logs: ## what the services write (SERVICE=… for one of them), until Ctrl-C
 	@$(LABLOOP) logs --follow $(SERVICE) $(HOME_OPTION)
 
-doctor: setup ## is this machine fit to run the stack?
+doctor: setup-control ## is this machine fit to run the stack?
 	@$(LABLOOP) doctor $(HOME_OPTION)
 
-demo: setup ## the whole loop on made-up brain slices, then stays up to click through
-	@$(LABLOOP) demo
+users: ## people who may log in (ADD="name mail" lets one in)
+	@$(LABLOOP) users $(if $(ADD),add $(ADD),list) $(HOME_OPTION)
 
-train: $(LABLOOP) ## train a task now (TASK=TaskNNN_what)
+backup: ## databases, labels, models and secrets, into a restic repository
+	@$(LABLOOP) backup $(HOME_OPTION)
+
+restore: setup-control ## onto an empty box (FROM=repository PASSWORD_FILE=…)
+	@$(LABLOOP) restore $(if $(FROM),--from $(FROM)) \
+		$(if $(PASSWORD_FILE),--password-file $(PASSWORD_FILE)) $(HOME_OPTION)
+
+upgrade: setup-control ## backup, new images, migrate; back to the old ones if it does not get well
+	@$(LABLOOP) upgrade $(HOME_OPTION)
+
+bundle: setup-control ## everything a box without a network needs, in one folder (DIR=…)
+	@$(LABLOOP) bundle $(or $(DIR),bundle) $(HOME_OPTION)
+
+deepo: setup-control ## a current base for the trainer, made with deepo's own generator
+	@$(LABLOOP) deepo
+
+demo: setup ## the whole loop on made-up brain slices, then stays up to click through
+	@.venv/bin/labloop demo
+
+train: ## train a task now (TASK=TaskNNN_what)
 	@test -n "$(TASK)" || { echo "error: say which task: make train TASK=Task001_kidney" >&2; exit 2; }
 	@$(LABLOOP) train $(TASK) --now $(HOME_OPTION)
 
@@ -82,8 +114,5 @@ pins: setup ## write constraints.txt anew from pyproject.toml
 clean: ## remove caches; environments and homes stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.envs/*' -prune -exec rm -rf {} +
-
-$(LABLOOP):
-	@echo "error: $@ is not there: run \`make setup\` first" >&2; exit 2
 
 HOME_OPTION = $(if $(HOME_DIR),--home $(HOME_DIR))

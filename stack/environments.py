@@ -18,6 +18,7 @@ from stack.errors import NotInstalledError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 OURS = "labloop"
+CONTROL = "control"
 CONSTRAINTS = Path("constraints.txt")
 STAMP = ".labloop-stamp"  # written last: says from what the environment was made
 
@@ -42,9 +43,11 @@ ENVIRONMENTS: Mapping[str, Environment] = MappingProxyType(
             Environment(
                 OURS,
                 Path(".venv"),
-                ("-e", ".[ingest,watchdog,trainer,ml-backend,tensorboard,demo,bench,dev]"),
+                ("-e", ".[control,ingest,watchdog,trainer,ml-backend,tensorboard,demo,bench,dev]"),
                 needs_torch=True,
             ),
+            # All that `labloop` itself needs where the services run in Docker: no torch, 15 s.
+            Environment(CONTROL, Path(".envs/control"), ("-e", ".[control]"), usual="15 s"),
             Environment(
                 "label-studio",
                 Path(".envs/label-studio"),

@@ -34,9 +34,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--with", dest="extra", action="append", default=[], metavar="ENV", help="label-studio-ml"
     )
+    parser.add_argument("--only", metavar="ENV", help="this one alone, e.g. control")
     args = parser.parse_args(arguments)
     try:
-        set_up(Checkout(), [*USUAL, *args.extra], force=args.force)
+        names = [args.only] if args.only else [*USUAL, *args.extra]
+        set_up(Checkout(), names, force=args.force)
     except StackError as error:
         console.complain(str(error), error.hint)
         return error.exit_code

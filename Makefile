@@ -2,10 +2,10 @@
 PYTHON  ?= python3
 VENV    := .venv/bin/python
 # The whole environment where it was made, else the small one of a box that runs Docker.
-LABLOOP  = $(or $(firstword $(wildcard .venv/bin/labloop .envs/control/bin/labloop)),labloop)
+LABLOOP  = $(firstword $(wildcard .venv/bin/labloop .envs/control/bin/labloop))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-control up down destroy status logs doctor users backup restore upgrade \
+.PHONY: help setup setup-control is-set-up up down destroy status logs doctor users backup restore upgrade \
         bundle deepo demo train check test test-docker test-all setup-tests \
         lint types unit flow fmt docs bench pins clean
 
@@ -26,25 +26,25 @@ up: setup-control ## start the stack in Docker (OFFLINE=1: from a bundle; LOCAL=
 	@$(LABLOOP) up $(if $(OFFLINE),--offline) $(if $(BUNDLE),--bundle $(BUNDLE)) $(HOME_OPTION)
 endif
 
-down: ## stop it, with everything it started; removes no data
+down: is-set-up ## stop it, with everything it started; removes no data
 	@$(LABLOOP) down $(HOME_OPTION)
 
-destroy: ## remove the stack in Docker with its databases; asks first
+destroy: is-set-up ## remove the stack in Docker with its databases; asks first
 	@$(LABLOOP) destroy $(HOME_OPTION)
 
-status: ## what runs, how it is, where each task's loop stands
+status: is-set-up ## what runs, how it is, where each task's loop stands
 	@$(LABLOOP) status $(HOME_OPTION)
 
-logs: ## what the services write (SERVICE=… for one of them), until Ctrl-C
+logs: is-set-up ## what the services write (SERVICE=… for one of them), until Ctrl-C
 	@$(LABLOOP) logs --follow $(SERVICE) $(HOME_OPTION)
 
 doctor: setup-control ## is this machine fit to run the stack?
 	@$(LABLOOP) doctor $(HOME_OPTION)
 
-users: ## people who may log in (ADD="name mail" lets one in)
+users: is-set-up ## people who may log in (ADD="name mail" lets one in)
 	@$(LABLOOP) users $(if $(ADD),add $(ADD),list) $(HOME_OPTION)
 
-backup: ## databases, labels, models and secrets, into a restic repository
+backup: is-set-up ## databases, labels, models and secrets, into a restic repository
 	@$(LABLOOP) backup $(HOME_OPTION)
 
 restore: setup-control ## onto an empty box (FROM=repository PASSWORD_FILE=…)
@@ -63,7 +63,7 @@ deepo: setup-control ## a current base for the trainer, made with deepo's own ge
 demo: setup ## the whole loop on made-up brain slices, then stays up to click through
 	@.venv/bin/labloop demo
 
-train: ## train a task now (TASK=TaskNNN_what)
+train: is-set-up ## train a task now (TASK=TaskNNN_what)
 	@test -n "$(TASK)" || { echo "error: say which task: make train TASK=Task001_kidney" >&2; exit 2; }
 	@$(LABLOOP) train $(TASK) --now $(HOME_OPTION)
 
@@ -114,5 +114,8 @@ pins: setup ## write constraints.txt anew from pyproject.toml
 clean: ## remove caches; environments and homes stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -not -path './.venv/*' -not -path './.envs/*' -prune -exec rm -rf {} +
+
+is-set-up:
+	@test -n "$(LABLOOP)" || { echo "error: nothing is installed here yet: run \`make setup\` first" >&2; exit 2; }
 
 HOME_OPTION = $(if $(HOME_DIR),--home $(HOME_DIR))

@@ -66,10 +66,21 @@ def make_ready(home: Home, settings: LabSettings) -> None:
 
 
 def give_to_lab(folder: Path, gid: int) -> None:
-    """Let the lab's group write: what is made in these folders is its own, too."""
-    for path in (folder, *(one for one in folder.iterdir() if one.is_dir())):
-        os.chown(path, -1, gid)
-        path.chmod(0o2775)
+    """Let the lab's group write: what is made in these folders is its own, too.
+
+    Raises:
+        RefusedError: this user may not give them away.
+    """
+    try:
+        for path in (folder, *(one for one in folder.iterdir() if one.is_dir())):
+            os.chown(path, -1, gid)
+            path.chmod(0o2775)
+    except PermissionError as error:
+        raise RefusedError(
+            f"{error.filename} cannot be given to group {gid} by this user",
+            hint=f"As root: chgrp -R {gid} {folder} && chmod -R g+rwX {folder} && "
+            f"find {folder} -type d -exec chmod g+s {{}} +",
+        ) from error
 
 
 def _mount_smb(folder: Path, settings: LabSettings) -> None:

@@ -74,7 +74,7 @@ def build_words() -> list[str]:
     # The network of this machine: a resolver or proxy on 127.0.0.1 is not reached from another.
     pip = _pip_config()
     words = ["--network=host", "--build-context", f"wheels={_local_wheels(pip)}"]
-    if certificates := _certificates():
+    if certificates := certificates():
         words += ["--secret", f"id=ca,src={certificates}"]
     config = CACHE / "pip.conf"
     wanted = ("index-url", "extra-index-url", "trusted-host", "no-index")
@@ -99,7 +99,7 @@ def download_wheels(extra: str, base: str, folder: Path) -> None:
     mounts = [Mount(ROOT / "constraints.txt", "/constraints.txt"), Mount(folder / "wheels", "/out")]
     mounts.append(Mount(CACHE / "pip.conf", "/etc/pip.conf"))
     words = ["run", "--rm", "--network=host"]
-    if certificates := _certificates():
+    if certificates := certificates():
         mounts.append(Mount(Path(certificates), "/ca.crt"))
         words += ["--env", "PIP_CERT=/ca.crt"]
     words += [word for mount in mounts for word in mount.words]
@@ -107,7 +107,7 @@ def download_wheels(extra: str, base: str, folder: Path) -> None:
     docker(*words, base, *command, *wanted, timeout_s=300.0)
 
 
-def _certificates() -> str | None:
+def certificates() -> str | None:
     return os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
 
 

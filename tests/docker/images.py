@@ -74,8 +74,8 @@ def build_words() -> list[str]:
     # The network of this machine: a resolver or proxy on 127.0.0.1 is not reached from another.
     pip = _pip_config()
     words = ["--network=host", "--build-context", f"wheels={_local_wheels(pip)}"]
-    if certificates := certificates():
-        words += ["--secret", f"id=ca,src={certificates}"]
+    if authorities := certificates():
+        words += ["--secret", f"id=ca,src={authorities}"]
     config = CACHE / "pip.conf"
     wanted = ("index-url", "extra-index-url", "trusted-host", "no-index")
     lines = [f"{key} = {found}" for key in wanted if (found := _reachable(pip.get(key, "")))]
@@ -99,8 +99,8 @@ def download_wheels(extra: str, base: str, folder: Path) -> None:
     mounts = [Mount(ROOT / "constraints.txt", "/constraints.txt"), Mount(folder / "wheels", "/out")]
     mounts.append(Mount(CACHE / "pip.conf", "/etc/pip.conf"))
     words = ["run", "--rm", "--network=host"]
-    if certificates := certificates():
-        mounts.append(Mount(Path(certificates), "/ca.crt"))
+    if authorities := certificates():
+        mounts.append(Mount(Path(authorities), "/ca.crt"))
         words += ["--env", "PIP_CERT=/ca.crt"]
     words += [word for mount in mounts for word in mount.words]
     command = ["python3", "-m", "pip", "download", "--quiet", "--dest=/out", "-c/constraints.txt"]

@@ -24,7 +24,8 @@ at_first_start() {
 
 if [[ ${1:-} == postgres ]]; then
     if ((EUID == 0)); then
-        chown -R postgres: "$PGDATA" /var/run/postgresql
+        install -d -o postgres -g postgres -m 3777 /var/run/postgresql
+        chown -R postgres: "$PGDATA"
         exec setpriv --reuid=postgres --regid=postgres --init-groups -- "$0" "$@"
     fi
     mkdir -p "$PGDATA" && chmod 700 "$PGDATA"

@@ -15,7 +15,7 @@ SETTINGS = frozenset(
 # What compose.yaml asks for and `labloop up` fills in, whatever anybody has set.
 DERIVED = frozenset(
     {
-        *("IMAGE_PREFIX", "IMAGE_TAG", "REVISION", "SECRETS_DIR"),
+        *("IMAGE_TAG", "REVISION", "SECRETS_DIR"),
         *("LABEL_STUDIO_ORIGINS", "NEXTCLOUD_DOMAINS"),
     }
 )

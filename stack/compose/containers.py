@@ -21,8 +21,9 @@ KEYS = frozenset(
     {
         *("image", "build", "profiles", "command", "entrypoint", "environment", "labels"),
         *("user", "init", "read_only", "tmpfs", "cap_drop", "cap_add", "security_opt"),
-        *("pids_limit", "mem_limit", "shm_size", "deploy", "restart", "stop_grace_period"),
-        *("ports", "volumes", "networks", "network_mode"),
+        *("pids_limit", "mem_limit", "shm_size", "deploy"),
+        *("restart", "stop_signal", "stop_grace_period"),
+        *("hostname", "ports", "volumes", "networks", "network_mode"),
         *("depends_on", "healthcheck", "logging"),
     }
 )
@@ -42,6 +43,7 @@ def read_container(read: Reader, name: str, entry: object, folder: Path) -> Cont
         image=read.text_or_none(*at("image")),
         build=_build(read, *at("build"), folder),
         profiles=read.texts(*at("profiles")),
+        hostname=read.text_or_none(*at("hostname")),
         user=read.text_or_none(*at("user")),
         init=None if section.get("init") is None else read.flag(*at("init")),
         read_only=read.flag(*at("read_only")),
@@ -53,6 +55,7 @@ def read_container(read: Reader, name: str, entry: object, folder: Path) -> Cont
         mem_limit_bytes=read.size_bytes(*at("mem_limit")),
         shm_size_bytes=read.size_bytes(*at("shm_size")),
         restart=read.text_or_none(*at("restart")),
+        stop_signal=read.text_or_none(*at("stop_signal")),
         stop_grace_s=read.duration_s(*at("stop_grace_period")),
         logging=_logging(read, *at("logging")),
         command=_words_or_none(read, *at("command")),

@@ -92,6 +92,7 @@ class Container:
     image: str | None
     build: Build | None
     profiles: tuple[str, ...]  # empty: always started
+    hostname: str | None
     user: str | None
     init: bool | None
     read_only: bool
@@ -103,6 +104,7 @@ class Container:
     mem_limit_bytes: int | None
     shm_size_bytes: int | None
     restart: str | None
+    stop_signal: str | None
     stop_grace_s: float | None
     logging: Logging | None
     command: tuple[str, ...] | None

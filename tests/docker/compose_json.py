@@ -70,6 +70,7 @@ def _service(one: Container) -> dict[str, Any]:
         "profiles": list(one.profiles),
         "image": one.image,
         "build": one.build and _build(one.build),
+        "hostname": one.hostname,
         "user": one.user,
         "init": one.init,
         "read_only": one.read_only or None,
@@ -81,6 +82,7 @@ def _service(one: Container) -> dict[str, Any]:
         "mem_limit": _bytes(one.mem_limit_bytes),
         "shm_size": _bytes(one.shm_size_bytes),
         "restart": one.restart,
+        "stop_signal": one.stop_signal,
         "stop_grace_period": _duration(one.stop_grace_s),
         "logging": one.logging
         and _filled({"driver": one.logging.driver, "options": dict(one.logging.options)}),

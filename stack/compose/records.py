@@ -42,6 +42,7 @@ class Mount:
     source: str  # absolute path, or the stack's name of a volume
     target: str
     read_only: bool = False
+    no_copy: bool = False  # volume only: an empty one does not get what the image has there
     create_host_path: bool = False  # bind only: Docker makes a folder that is missing, as root
 
 

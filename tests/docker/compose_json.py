@@ -137,6 +137,7 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "source": mount.source,
         "target": mount.target,
         "read_only": mount.read_only or None,
+        "volume": {"nocopy": True} if mount.no_copy else None,
         "bind": {"create_host_path": True} if mount.create_host_path else None,
     }
 

@@ -6,7 +6,7 @@ compose.yaml filled in, which the local runner can start.
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from imaging.ids import utc_now
 from imaging.layout import MARKER, Nas
 from imaging.publish import write_text
 from stack import console
-from stack.compose import Service, all_variables, fill_in, read_compose, variables_in
+from stack.compose import Service, all_variables, fill_in, read_compose
 from stack.credentials import ensure_secrets
 from stack.engine.names import DERIVED, SETTINGS
 from stack.environments import ROOT, programs_of
@@ -116,30 +116,43 @@ def read_settings(wishes: Wishes, services: Sequence[Service]) -> dict[str, str]
     Raises:
         UsageError: `.env` sets something nobody reads, or something that is not a person's choice.
     """
-    decided = {*RUNNER_VARIABLES, *(service.local.port for service in services)}
-    known = known_settings(wishes.compose_file) | variables_in(services)
+    known = known_settings(wishes.compose_file)
     path = wishes.env_file or wishes.compose_file.parent / ".env"
     given = read_env_file(path) if wishes.env_file or path.is_file() else {}
+    decided = {*RUNNER_VARIABLES, *(service.local.port for service in services)}
+    refuse_unknown(path, given, known, {name for name in decided if name})
+    environment = inherited_environment()
+    return given | {key: environment[key] for key in known if environment.get(key)}
+
+
+def known_settings(compose_file: Path = COMPOSE_FILE) -> frozenset[str]:
+    """All that a person may set, for either runner: what is in compose.yaml, in the files laid
+    over it, and what `labloop up` reads itself; without what the runners fill in."""
+    overrides = sorted((compose_file.parent / OVERRIDES).glob("*.yaml"))
+    ports = {service.local.port for service in read_compose(compose_file)}
+    names = all_variables([compose_file, *overrides]) | SETTINGS
+    return names - {*RUNNER_VARIABLES, *ports} - DERIVED
+
+
+def refuse_unknown(
+    path: Path, given: Mapping[str, str], known: Set[str], decided: Set[str] = frozenset()
+) -> None:
+    """Make sure that somebody reads every setting of a file.
+
+    Raises:
+        UsageError: one is unknown, or a runner fills it in; all are listed.
+    """
     problems = [
         f"{key} is decided by the local runner (see --nas and --port)"
         for key in given
         if key in decided
     ]
     problems += [f"{key} is filled in by `labloop up`" for key in given if key in DERIVED - decided]
-    known = known - decided - DERIVED
     for key in sorted(given.keys() - known - decided - DERIVED):
         close = difflib.get_close_matches(key, known, n=1)
         problems.append(f"{key} is not a known setting" + (f"; {close[0]} is" if close else ""))
     if problems:
         raise UsageError(f"{path}: " + "; ".join(problems), hint="See .env.example.")
-    environment = inherited_environment()
-    return given | {key: environment[key] for key in known if environment.get(key)}
-
-
-def known_settings(compose_file: Path) -> frozenset[str]:
-    """Every name that somebody reads: in compose.yaml, in what is laid over it, in `labloop up`."""
-    overrides = sorted((compose_file.parent / OVERRIDES).glob("*.yaml"))
-    return all_variables([compose_file, *overrides]) | SETTINGS
 
 
 def connect_nas(home: Home, share: Path | None) -> None:

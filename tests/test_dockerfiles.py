@@ -41,7 +41,7 @@ def lines_of(name: str) -> list[str]:
 def environment_of(name: str) -> dict[str, str]:
     """The variables that an image sets for its service, as far as the service reads them."""
     words = re.findall(r"^ +([A-Z_]+)=(\S+)", dockerfile(name), re.MULTILINE)
-    known = {*SERVICES[name].environment, *SERVICES[name].local.environment}
+    known = SERVICES[name].environment
     return {key: value for key, value in words if key in known}
 
 
@@ -86,8 +86,7 @@ def test_an_image_knows_paths_in_its_container_and_nothing_else(name: str) -> No
         if key.endswith("_FILE") and key != "HEARTBEAT_FILE":
             assert value.startswith("/run/secrets/"), key
     # Whatever the local runner fills in as a file or folder, an image fills in, too.
-    local = SERVICES[name].local.environment
-    files = {key for key in local if key.endswith(("_FILE", "_ROOT", "_DIR"))}
+    files = {key for key in SERVICES[name].environment if key.endswith(("_FILE", "_ROOT", "_DIR"))}
     assert files <= environment.keys()
 
 

@@ -21,8 +21,9 @@ KEYS = frozenset(
     {
         *("image", "build", "profiles", "command", "entrypoint", "environment", "labels"),
         *("user", "init", "read_only", "tmpfs", "cap_drop", "cap_add", "security_opt"),
-        *("pids_limit", "mem_limit", "shm_size", "deploy", "restart", "stop_grace_period"),
-        *("ports", "volumes", "networks", "network_mode"),
+        *("pids_limit", "mem_limit", "shm_size", "deploy"),
+        *("restart", "stop_signal", "stop_grace_period"),
+        *("hostname", "ports", "volumes", "networks", "network_mode"),
         *("depends_on", "healthcheck", "logging"),
     }
 )
@@ -42,6 +43,7 @@ def read_container(read: Reader, name: str, entry: object, folder: Path) -> Cont
         image=read.text_or_none(*at("image")),
         build=_build(read, *at("build"), folder),
         profiles=read.texts(*at("profiles")),
+        hostname=read.text_or_none(*at("hostname")),
         user=read.text_or_none(*at("user")),
         init=None if section.get("init") is None else read.flag(*at("init")),
         read_only=read.flag(*at("read_only")),
@@ -53,6 +55,7 @@ def read_container(read: Reader, name: str, entry: object, folder: Path) -> Cont
         mem_limit_bytes=read.size_bytes(*at("mem_limit")),
         shm_size_bytes=read.size_bytes(*at("shm_size")),
         restart=read.text_or_none(*at("restart")),
+        stop_signal=read.text_or_none(*at("stop_signal")),
         stop_grace_s=read.duration_s(*at("stop_grace_period")),
         logging=_logging(read, *at("logging")),
         command=_words_or_none(read, *at("command")),
@@ -159,30 +162,37 @@ def _mounts(read: Reader, value: object, where: str, folder: Path) -> tuple[Moun
 
 def _short_mount(read: Reader, text: str, where: str, folder: Path) -> Mount:
     source, target, mode = split_mount(text)
-    if not (source and target.startswith("/") and mode in ("", "ro", "rw")):
+    modes = set(mode.split(",")) if mode else set()
+    is_path = source.startswith((".", "/"))
+    known = {"ro", "rw"} if is_path else {"ro", "rw", "nocopy"}
+    if not (source and target.startswith("/") and modes <= known):
         read.problem(where, text, "SOURCE:/TARGET, SOURCE:/TARGET:ro or the long syntax")
-    if source.startswith((".", "/")):
-        return Mount("bind", absolute(source, folder), target, mode == "ro", True)
-    if "/" in source or source.startswith("~"):
+    if not is_path and ("/" in source or source.startswith("~")):
         read.problem(where, text, "a volume's name, or a path that starts with '.' or '/'")
-    return Mount("volume", source, target, mode == "ro")
+    if is_path:
+        source = absolute(source, folder)
+        return Mount("bind", source, target, "ro" in modes, create_host_path=True)
+    return Mount("volume", source, target, "ro" in modes, no_copy="nocopy" in modes)
 
 
 def _long_mount(read: Reader, entry: object, where: str, folder: Path) -> Mount:
-    section = read.section(entry, where, {"type", "source", "target", "read_only", "bind"})
+    known = {"type", "source", "target", "read_only"}
+    kind: MountKind = "bind" if read.mapping(entry, where).get("type") == "bind" else "volume"
+    section = read.section(entry, where, {*known, kind})
+    if section.get("type") not in ("bind", "volume"):
+        read.problem(f"{where}.type", section.get("type"), "bind or volume")
     source = read.text(section.get("source"), f"{where}.source")
     target = read.text(section.get("target"), f"{where}.target")
     read_only = read.flag(section.get("read_only"), f"{where}.read_only")
-    bind = read.section(section.get("bind"), f"{where}.bind", {"create_host_path"})
-    create = read.flag(bind.get("create_host_path"), f"{where}.bind.create_host_path")
-    kind: MountKind = "bind" if section.get("type") == "bind" else "volume"
-    if section.get("type") not in ("bind", "volume"):
-        read.problem(f"{where}.type", section.get("type"), "bind or volume")
+    where = f"{where}.{kind}"
     if kind == "bind":
-        return Mount("bind", absolute(source, folder), target, read_only, create)
-    if bind:
-        read.problem(f"{where}.bind", bind, "nothing for a volume")
-    return Mount("volume", source, target, read_only)
+        more = read.section(section.get("bind"), where, {"create_host_path"})
+        create = read.flag(more.get("create_host_path"), f"{where}.create_host_path")
+        source = absolute(source, folder)
+        return Mount("bind", source, target, read_only, create_host_path=create)
+    more = read.section(section.get("volume"), where, {"nocopy"})
+    no_copy = read.flag(more.get("nocopy"), f"{where}.nocopy")
+    return Mount("volume", source, target, read_only, no_copy=no_copy)
 
 
 def _networks(read: Reader, value: object, where: str) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,13 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from stack.errors import ComposeError
 
 
+class Reset:
+    """`!reset`: in an override, takes away what stands at this key."""
+
+
+RESET = Reset()
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, as Compose does; what `<<` brings may be replaced."""
 
@@ -22,6 +29,13 @@ class _Loader(yaml.SafeLoader):
                 raise ComposerError(None, None, problem, node.start_mark)
             seen.add(key)
         return node
+
+
+def _reset(loader: _Loader, node: Node) -> Reset:
+    return RESET
+
+
+_Loader.add_constructor("!reset", _reset)
 
 
 def _text(key: Node) -> str:

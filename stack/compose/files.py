@@ -8,7 +8,7 @@ from typing import Any
 from stack.compose.containers import absolute, read_container
 from stack.compose.document import load
 from stack.compose.local import Service, check_dependencies, local_services
-from stack.compose.merge import merged
+from stack.compose.merge import merged, without_resets
 from stack.compose.reader import Reader
 from stack.compose.records import BuildSecret, Container, Network, Stack, Volume
 from stack.compose.variables import fill_all, references
@@ -56,7 +56,7 @@ def read_stack(
     for path in files:
         read = Reader(path)
         part = fill_all(_for_docker(load(path)), variables, read.problems.append)
-        _sections(read, part, project, base)
+        _sections(read, without_resets(part), project, base)
         read.finish()
         document = merged(document, part)
     read = Reader(files[0])

@@ -4,13 +4,14 @@ Mappings are merged key by key. Of lists, `command`, `entrypoint` and `test` are
 others what is there stays in its place, what is new is added at the end, and what is the same
 thing (a volume by its target, a port by its numbers, a tmpfs by its folder …) is replaced where
 it stands. A key without a value leaves what is there, but in `environment` and `args`, where it
-means that the value is handed through. `!reset` and `!override` are not understood.
+means that the value is handed through. `!reset` takes a key away; `!override` is not understood.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from stack.compose.containers import split_mount, split_port
+from stack.compose.document import RESET
 
 REPLACED = frozenset({"command", "entrypoint", "test"})
 HANDED_THROUGH = frozenset({"environment", "args"})
@@ -19,6 +20,14 @@ HANDED_THROUGH = frozenset({"environment", "args"})
 def merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """One document of two."""
     return _mappings(_spelt_out(base), _spelt_out(extra), parent="")
+
+
+def without_resets(value: Any) -> Any:
+    """A document as it is when nothing lies below it."""
+    if isinstance(value, dict):
+        kept = {key: entry for key, entry in value.items() if entry is not RESET}
+        return {key: without_resets(entry) for key, entry in kept.items()}
+    return value
 
 
 def _spelt_out(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -51,6 +60,9 @@ def _mappings(base: Mapping[str, Any], extra: Mapping[str, Any], parent: str) ->
     result = dict(base)
     for key, value in extra.items():
         before = result.get(key)
+        if value is RESET:
+            result.pop(key, None)
+            continue
         if value is None and before is not None and parent not in HANDED_THROUGH:
             continue
         if isinstance(before, dict) and isinstance(value, dict):

@@ -42,6 +42,7 @@ class Mount:
     source: str  # absolute path, or the stack's name of a volume
     target: str
     read_only: bool = False
+    no_copy: bool = False  # volume only: an empty one does not get what the image has there
     create_host_path: bool = False  # bind only: Docker makes a folder that is missing, as root
 
 
@@ -92,6 +93,7 @@ class Container:
     image: str | None
     build: Build | None
     profiles: tuple[str, ...]  # empty: always started
+    hostname: str | None
     user: str | None
     init: bool | None
     read_only: bool
@@ -103,6 +105,7 @@ class Container:
     mem_limit_bytes: int | None
     shm_size_bytes: int | None
     restart: str | None
+    stop_signal: str | None
     stop_grace_s: float | None
     logging: Logging | None
     command: tuple[str, ...] | None

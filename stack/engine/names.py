@@ -8,14 +8,15 @@ SETTINGS = frozenset(
         *("GATEWAY_LABEL_PORT", "GATEWAY_FILES_PORT", "GATEWAY_BOARD_PORT"),
         *("TLS_CERTIFICATE", "TLS_KEY"),
         *("NAS_PATH", "NAS_NFS", "NAS_NFS_OPTIONS", "NAS_SMB", "NAS_SMB_CREDENTIALS"),
-        *("GPU", "TORCH_CUDA", "BACKUP_REPOSITORY", "RESTIC_IMAGE"),
+        *("GPU", "TORCH_CUDA", "RESTIC_IMAGE"),
+        *("BACKUP_REPOSITORY", "BACKUP_ENVIRONMENT", "BACKUP_MEMORY"),
         *("REGISTRY_PREFIX", "PIP_CONFIG", "CA_BUNDLE", "WHEELS", "BUILD_NETWORK"),
     }
 )
 # What compose.yaml asks for and `labloop up` fills in, whatever anybody has set.
 DERIVED = frozenset(
     {
-        *("IMAGE_PREFIX", "IMAGE_TAG", "REVISION", "SECRETS_DIR"),
+        *("IMAGE_TAG", "REVISION", "SECRETS_DIR"),
         *("LABEL_STUDIO_ORIGINS", "NEXTCLOUD_DOMAINS"),
     }
 )

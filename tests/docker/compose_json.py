@@ -70,6 +70,7 @@ def _service(one: Container) -> dict[str, Any]:
         "profiles": list(one.profiles),
         "image": one.image,
         "build": one.build and _build(one.build),
+        "hostname": one.hostname,
         "user": one.user,
         "init": one.init,
         "read_only": one.read_only or None,
@@ -81,6 +82,7 @@ def _service(one: Container) -> dict[str, Any]:
         "mem_limit": _bytes(one.mem_limit_bytes),
         "shm_size": _bytes(one.shm_size_bytes),
         "restart": one.restart,
+        "stop_signal": one.stop_signal,
         "stop_grace_period": _duration(one.stop_grace_s),
         "logging": one.logging
         and _filled({"driver": one.logging.driver, "options": dict(one.logging.options)}),
@@ -135,6 +137,7 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "source": mount.source,
         "target": mount.target,
         "read_only": mount.read_only or None,
+        "volume": {"nocopy": True} if mount.no_copy else None,
         "bind": {"create_host_path": True} if mount.create_host_path else None,
     }
 

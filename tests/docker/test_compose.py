@@ -18,10 +18,13 @@ pytestmark = pytest.mark.docker
 COMPOSE_FILE = ROOT / "compose.yaml"
 OVERRIDES = sorted((ROOT / "stack" / "overrides").glob("*.yaml"))
 EVERYTHING = Path(__file__).with_name("everything.yaml")
-PROFILES = ("lab", "files-lite", "trainer")
+PROFILES = sorted(
+    {p for one in read_stack([COMPOSE_FILE], {}).containers.values() for p in one.profiles}
+)
 PROJECT = "t-compose"
 # Values of the right kind for whatever the files ask; the ending of a name tells it.
 KINDS = {"_PORT": "23456", "_MEMORY": "3g", "_SHM": "512m", "_UID": "1234", "_GID": "1235"}
+KINDS |= {"_REPOSITORY": "/srv/backups", "_ENVIRONMENT": "/srv/file"}
 KINDS |= {"_BIND": "127.0.0.1", "_DIR": "./here/../dir", "_PATH": "/srv/../srv/path", "_S": "77"}
 
 

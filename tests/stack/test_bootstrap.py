@@ -60,6 +60,27 @@ def test_settings_nobody_reads_are_errors_with_a_guess(home: Home, tmp_path: Pat
     assert "NAS_ROOT is decided" in message
 
 
+def test_one_env_file_serves_both_runners(home: Home, tmp_path: Path) -> None:
+    entry = {"image": "x:${X_VERSION:-1}", "mem_limit": "${X_MEMORY:-1g}"} | beat()
+    override = tmp_path / "stack" / "stack" / "overrides" / "more.yaml"
+    override.parent.mkdir(parents=True)
+    override.write_text('services: {a: {labels: {b: "${X_LABEL:?}"}}}\n')
+    text = "X_VERSION=2\nX_LABEL=y\nX_MEMORY=2g\nLAB_HOST=here\nCOMPOSE_PROFILES=trainer\n"
+    assert "X_MEMORY" not in prepared(home, tmp_path, text, a=entry)
+    with pytest.raises(UsageError, match="X_MEMRY is not a known setting; X_MEMORY is"):
+        prepared(home, tmp_path, "X_MEMRY=1g\n", a=entry)
+    with pytest.raises(UsageError, match="IMAGE_TAG is filled in by `labloop up`"):
+        prepared(home, tmp_path, "IMAGE_TAG=1\n", a=entry)
+
+
+def test_what_is_dockers_alone_does_not_reach_a_process(home: Home, tmp_path: Path) -> None:
+    entry = beat(environment={"URL": "http://127.0.0.1", "SECURE": None, "WORKERS": None})
+    common = {"URL": "http://a:80", "SECURE": "1", "WORKERS": "${WORKERS:-2}", "BOTH": "x"}
+    given = prepared(home, tmp_path, "WORKERS=3\n", a={"environment": common} | entry)
+    assert given["URL"] == "http://127.0.0.1" and given["BOTH"] == "x"
+    assert given["WORKERS"] == "3" and "SECURE" not in given
+
+
 def test_an_env_file_that_was_named_must_be_there(home: Home, tmp_path: Path) -> None:
     wishes = Wishes(write_stack(tmp_path, a=beat()), env_file=tmp_path / "absent.env")
     with pytest.raises(UsageError, match=r"absent\.env"):

@@ -48,7 +48,12 @@ def test_a_service_becomes_a_record(tmp_path: Path) -> None:
         x-local: {env: store, command: [run], health: {heartbeat: beat, stale_s: 9}}
     """
     backend, store = read_compose(write(tmp_path, text))
-    assert backend.environment == {"LEVEL": "info", "THREADS": "2", "HANDED": None}
+    assert backend.environment == {
+        "LEVEL": "info",
+        "THREADS": "2",
+        "HANDED": None,
+        "STATE": "here",
+    }
     assert backend.depends_on == {"store": "service_healthy"}
     assert backend.local.command == ("python", "-m", "backend", "--word", "two words")
     assert backend.local.health == HealthCheck((Probe("http", "http://here/health"),), start_s=5.0)
@@ -58,17 +63,22 @@ def test_a_service_becomes_a_record(tmp_path: Path) -> None:
 
 def test_unknown_keys_are_refused_by_name_wherever_they_stand(tmp_path: Path) -> None:
     text = f"""
-    volumes: {{}}
+    configs: {{}}
     services:
       a:
-        image: somewhere/image
+        privileged: true
         x-note: nobody's business
         {LOCAL}
       b:
         x-local: {{env: e, command: c, health: {{tcp: 'h:1', every: 3}}, restart: always}}
     """
     message = problems_of(tmp_path, text)
-    for found in ("the file: volumes", "services.a: image", "health: every", "x-local: restart"):
+    for found in (
+        "the file: configs",
+        "services.a: privileged",
+        "health: every",
+        "x-local: restart",
+    ):
         assert found in message
     assert "x-note" not in message
 

@@ -19,8 +19,8 @@ ADVICE = (
         "A proxy that opens TLS? Set CA_BUNDLE to a file with its certificate authority.",
     ),
     (
-        "name resolution|could not resolve|unable to resolve|no such host|dns error|failed to fetch|connect"
-        "|network is unreachable|timed out",
+        "name resolution|could not resolve|unable to resolve|no such host|dns error|failed to fetch"
+        "|connect|network is unreachable|timed out",
         "Packages are fetched while building. Set PIP_CONFIG to a pip.conf with your mirror, "
         "BUILD_NETWORK=host where only this machine reaches it, or load a bundle.",
     ),

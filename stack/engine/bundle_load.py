@@ -103,7 +103,7 @@ def check_is_ours(manifest: Manifest, lab: Lab) -> None:
     why = "; ".join(differ) or "the program is another version than the bundle's"
     raise BundleError(
         f"the bundle has images {manifest.image_tag}, expected {lab.image_tag}: {why}",
-        hint="Use the program that this bundle's install.sh unpacks, and the same settings in .env.",
+        hint="Use the program that this bundle's install.sh unpacks, and its settings in .env.",
     )
 
 

@@ -230,7 +230,7 @@ def adapted(dockerfile: str, wishes: DeepoWishes) -> str:
         "    --mount=type=secret,id=ca,target=/run/lab-ca.crt \\\\\n"
         "    if [ -s /run/lab-ca.crt ]; then export PIP_CERT=/run/lab-ca.crt "
         "SSL_CERT_FILE=/run/lab-ca.crt; \\\\\n"
-        '        export WGETRC=/tmp/wgetrc; echo "ca_certificate = $PIP_CERT" >$WGETRC; fi && \\\\\n'
+        '        export WGETRC=/tmp/rc; echo "ca_certificate = $PIP_CERT" >$WGETRC; fi && \\\\\n'
         "    APT_INSTALL="
     )
     return _replaced(text, r"^RUN APT_INSTALL=", mounts)

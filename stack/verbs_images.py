@@ -6,16 +6,15 @@ Each verb imports what it needs when it runs, so that `labloop --help` stays ins
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stack import console
-from stack.environments import ROOT
 from stack.home import Home
 
 if TYPE_CHECKING:
     from stack.engine.lab import Lab
+    from stack.engine.settings import LabSettings
 
 STATE_COLORS = {"here": "green", "missing": "yellow"}
 
@@ -86,7 +85,7 @@ def write_bundle(args: argparse.Namespace, home: Home) -> int:
 def compose_deepo(args: argparse.Namespace, home: Home) -> int:
     from stack.engine.deepo import DeepoWishes, build_deepo, compose_dockerfile
 
-    settings = _settings()
+    settings = _settings(home).values
     wishes = DeepoWishes.from_settings(settings)
     if args.dockerfile:
         console.say(f"{compose_dockerfile(wishes)} stands on {wishes.base}")
@@ -96,42 +95,25 @@ def compose_deepo(args: argparse.Namespace, home: Home) -> int:
     return 0
 
 
-def _settings() -> Mapping[str, str]:
-    """Those of `.env` and the environment, which wins, as in Compose."""
-    from stack.settings import inherited_environment, read_env_file
+def _settings(home: Home) -> LabSettings:
+    """Those of `.env` and the environment, with the image names that follow from them."""
+    from dataclasses import replace
 
-    file = ROOT / ".env"
-    given = read_env_file(file) if file.is_file() else {}
-    inherited = inherited_environment()
-    known = {*given, *_names_in_compose()}
-    wanted = [name for name in inherited if name in known or name.startswith("DEEPO_")]
-    return {**given, **{name: inherited[name] for name in wanted}}
+    from stack.engine.images import image_settings
+    from stack.engine.up import UpWishes, read_lab_settings
 
-
-def _names_in_compose() -> set[str]:
-    from stack.compose import REFERENCE
-    from stack.engine.images import BUILD_OVERRIDES
-
-    text = (ROOT / "compose.yaml").read_text(encoding="utf-8")
-    names = {match["name"] for match in REFERENCE.finditer(text) if match["name"]}
-    return {*names, *BUILD_OVERRIDES, "STACK_NAME", "COMPOSE_PROFILES", "REGISTRY_PREFIX"}
+    settings = read_lab_settings(home, UpWishes())
+    return replace(settings, values=image_settings(settings.values))
 
 
 def _lab(home: Home) -> Lab:
-    """The home's stack; before its first `up`, what the settings would make of it."""
-    from stack.engine.image_tag import image_tag
-    from stack.engine.images import build_overrides, image_settings
-    from stack.engine.lab import derived_variables, is_in_docker, make_lab, open_lab
-    from stack.engine.lab import env_text as as_text
-    from stack.engine.settings import LabSettings
+    """The stack that the present program and settings would bring up; not what runs."""
+    from stack.engine.engine import Engine
+    from stack.engine.gpu_runtime import find_nvidia_runtime
+    from stack.engine.start import plan_stack
 
-    if is_in_docker(home):
-        return open_lab(home)
-    values = image_settings(_settings())
-    settings = LabSettings.from_env(values)
-    lab = make_lab(home, settings, build_overrides(values), image_tag(ROOT, values))
-    variables = derived_variables(home, settings, lab.image_tag)
-    # Only what Compose reads: without engine.json this home stays the local runner's.
-    lab.compose.env_file.parent.mkdir(parents=True, exist_ok=True)
-    lab.compose.env_file.write_text(as_text(variables), encoding="utf-8")
-    return lab
+    settings = _settings(home)
+    with Engine.connected() as engine:
+        sight = find_nvidia_runtime(engine.info().raw)
+    with_gpu = settings.gpu != "off" and sight.is_worth_a_try
+    return plan_stack(home, settings, with_gpu=with_gpu).lab

@@ -2,7 +2,7 @@
 
     manifest.json       which images under which ids, for which settings and which Python
     images/             an archive for each image; its name holds the id, so it is written once
-    wheels/             every package that `make setup` installs
+    wheels/             every package of the command line (the environment `control`)
     labloop.tar.gz      the program
     install.sh          checks everything and unpacks the program
     SHA256SUMS          of all other files; written last
@@ -32,7 +32,7 @@ from stack.engine.docker_call import Docker
 from stack.engine.image_tag import image_files, settings_that_count
 from stack.engine.images import MissingImageError, images_of, present_images
 from stack.engine.lab import Lab, revision
-from stack.environments import ROOT, USUAL, Checkout
+from stack.environments import CONTROL, ROOT, Checkout
 from stack.errors import RefusedError, StackError
 from stack.install_tool import pinned
 from stack.settings import inherited_environment
@@ -111,17 +111,9 @@ def make_bundle(lab: Lab, folder: Path, docker: Docker | None = None) -> Manifes
     """
     docker = docker or Docker.here()
     checkout = Checkout()
-    names = [one.name for one in images_of(lab)]
-    ids = present_images(docker, names)
-    if missing := [name for name in names if name not in ids]:
-        hint = "`labloop images --build` builds and pulls them."
-        raise MissingImageError(f"not there: {', '.join(missing)}", hint=hint)
     source = tracked_files(checkout.root)
-    _prepare(folder)
-    images = tuple(Packed(name, ids[name], archive_name(name, ids[name])) for name in names)
-    for image in images:
-        save_image(docker, image, folder / image.file)
-    keep_only(folder / IMAGES, [image.file for image in images])
+    prepare(folder)
+    images = pack_images(docker, [one.name for one in images_of(lab)], folder)
     collect_wheels(checkout, folder / WHEELS)
     pack_source(checkout.root, source, folder / SOURCE)
     manifest = _manifest(lab, images)
@@ -147,7 +139,12 @@ def _manifest(lab: Lab, images: tuple[Packed, ...]) -> Manifest:
     )
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path) -> None:
+    """Make the folder ready for a bundle: an empty one, or an older bundle's.
+
+    Raises:
+        BundleError: it holds other things.
+    """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / IMAGES).is_dir():
         raise BundleError(f"{folder} holds other things, expected an empty folder or a bundle")
     for name in (IMAGES, WHEELS):
@@ -157,6 +154,24 @@ def _prepare(folder: Path) -> None:
 
 
 # --- images -------------------------------------------------------------------------------------
+
+
+def pack_images(docker: Docker, names: Sequence[str], folder: Path) -> tuple[Packed, ...]:
+    """An archive for each image; those of the same images stay, those of others go.
+
+    Raises:
+        MissingImageError: an image is not there.
+        StackError: one could not be saved.
+    """
+    ids = present_images(docker, names)
+    if missing := [name for name in names if name not in ids]:
+        hint = "`labloop images --build` builds and pulls them."
+        raise MissingImageError(f"not there: {', '.join(missing)}", hint=hint)
+    images = tuple(Packed(name, ids[name], archive_name(name, ids[name])) for name in names)
+    for image in images:
+        save_image(docker, image, folder / image.file)
+    keep_only(folder / IMAGES, [image.file for image in images])
+    return images
 
 
 def archive_name(name: str, image_id: str) -> str:
@@ -205,20 +220,19 @@ def keep_only(folder: Path, wanted: Iterable[str]) -> None:
 
 
 def collect_wheels(checkout: Checkout, folder: Path) -> None:
-    """Every package of the environments as they are here, and what makes them: uv and setuptools.
+    """Every package of the command line as installed here, and what installs it: uv, setuptools.
 
     Raises:
-        StackError: an environment is not there, or a package cannot be had again.
+        StackError: the environment is not there, or a package cannot be had again.
     """
     project = tomllib.loads((checkout.root / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = {*project["build-system"]["requires"], f"uv=={pinned('uv', checkout)}"}
-    for name in USUAL:
-        wanted |= set(installed(checkout.interpreter(checkout.environment(name))))
+    wanted |= set(installed(checkout.interpreter(checkout.environment(CONTROL))))
     pip = checkout.root / ".envs" / "tools" / "bin" / "python"
     command = [str(pip if pip.exists() else sys.executable), "-m", "pip", "wheel", "--no-deps"]
     command += ["--quiet", "--disable-pip-version-check", "--wheel-dir", str(folder)]
     command += ["--find-links", str(folder), "--constraint", "constraints.txt"]
-    progress = console.Progress(f"collecting {len(wanted)} packages", "1-5 minutes the first time")
+    progress = console.Progress(f"collecting {len(wanted)} packages", "10 s")
     answer = subprocess.run(
         [*command, *sorted(wanted)],
         cwd=checkout.root,
@@ -231,7 +245,7 @@ def collect_wheels(checkout: Checkout, folder: Path) -> None:
     if answer.returncode != 0:
         progress.finish("failed")
         words = " | ".join(answer.stderr.strip().splitlines()[-5:])
-        raise StackError(f"the packages could not be collected: {words}", hint="`make setup` first")
+        raise StackError(f"the packages could not be collected: {words}", hint="See `pip config`.")
     _forget_others(folder, wanted)
     progress.finish()
 
@@ -243,7 +257,7 @@ def installed(interpreter: Path) -> list[str]:
             [str(interpreter), "-c", INSTALLED], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        hint = "`make setup` makes it; a bundle holds what is installed here."
+        hint = "`make bundle` makes it first; `labloop setup --only control` does, too."
         raise StackError(f"the environment of {interpreter} does not answer", hint=hint) from error
     return answer.stdout.split()
 

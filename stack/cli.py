@@ -105,7 +105,15 @@ def _folder(text: str) -> Path:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from stack import verbs_data, verbs_demo, verbs_engine, verbs_model, verbs_stack, verbs_users
+    from stack import (
+        verbs_data,
+        verbs_demo,
+        verbs_engine,
+        verbs_images,
+        verbs_model,
+        verbs_stack,
+        verbs_users,
+    )
 
     parser: argparse.ArgumentParser = VerbParser(
         prog="labloop",
@@ -115,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs_stack.register(verbs)
     verbs_engine.register(verbs)
     verbs_users.register(verbs)
+    verbs_images.register(verbs)
     verbs_data.register(verbs)
     verbs_model.register(verbs)
     verbs_demo.register(verbs)

@@ -17,7 +17,7 @@ from stack import console
 from stack.environments import CONSTRAINTS, Checkout
 from stack.errors import StackError
 from stack.pip_settings import parse_pip_config, uv_options, uv_variables
-from stack.settings import inherited_environment
+from stack.settings import setup_environment
 
 LONGEST_S = 900.0  # apt on a slow mirror
 
@@ -59,7 +59,7 @@ def find_tool(checkout: Checkout) -> Tool:
     """
     python = Path(sys.executable).resolve()
     _require_venv(python)
-    environment = inherited_environment()
+    environment = setup_environment()
     tools = checkout.root / ".envs" / "tools"
     pip = [str(tools / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     uv = tools / "bin" / "uv"
@@ -127,7 +127,7 @@ def _quietly(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
             check=False,
             stdin=subprocess.DEVNULL,
             timeout=LONGEST_S,
-            env={**inherited_environment(), "DEBIAN_FRONTEND": "noninteractive"},
+            env={**setup_environment(), "DEBIAN_FRONTEND": "noninteractive"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 127, "", str(error))

@@ -9,6 +9,9 @@ from stack.errors import UsageError
 HOME_VARIABLE = "LABLOOP_HOME"
 DEFAULT_HOME = Path(".labloop-home")
 DATA_VARIABLE = "LABLOOP_DATA"
+# Where the install.sh of a bundle leaves a link to it (stack/engine/bundle.py).
+BUNDLED_WHEELS = Path(__file__).resolve().parent.parent / ".bundle" / "wheels"
+TRUE_WORDS = ("1", "true", "yes", "on")
 DEFAULT_DATA = Path("../shared/data")
 
 
@@ -26,6 +29,23 @@ def data_folder() -> Path:
 def inherited_environment() -> Mapping[str, str]:
     """The environment of this process; services get a few of its variables."""
     return dict(os.environ)
+
+
+def setup_environment() -> Mapping[str, str]:
+    """The environment of `make setup`: WHEELS and OFFLINE, as pip's and uv's own settings.
+
+    WHEELS names a folder of packages; OFFLINE=1 says that no index is asked for any.
+    """
+    environment = dict(os.environ)
+    wheels = environment.get("WHEELS", "")
+    if environment.get("OFFLINE", "").lower() in TRUE_WORDS:
+        environment["PIP_NO_INDEX"] = "1"
+        wheels = wheels or (str(BUNDLED_WHEELS) if BUNDLED_WHEELS.is_dir() else "")
+    if wheels:
+        known = environment.get("PIP_FIND_LINKS", "")
+        folder = str(Path(wheels).expanduser().absolute())
+        environment["PIP_FIND_LINKS"] = f"{folder} {known}".strip()
+    return environment
 
 
 def read_env_file(path: Path) -> dict[str, str]:

@@ -4,17 +4,25 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 
-STEP = re.compile(r"^#(\d+) \[(\S+?) (?:\S+ )?(\d+/\d+)\] (.+)$")
+STEP = re.compile(r"^#(\d+) \[(.*?) *(\d+/\d+)\] (.+)$")  # [ingest stage-1  5/13], [2/2]
 LINE = re.compile(r"^#(\d+) (?:[\d.]+ )?(.*)$")
 RAISED = re.compile(r"(?:failed to solve: |^#\d+ ERROR: )(.+)$")
+# The whole command stands in it, which may be long, and is shown as the step already.
+ENDED = re.compile(r"process .* did not complete successfully: exit code: (\d+)")
 LAST_LINES = 12
 STEP_LENGTH = 70
 ADVICE = (
     # What the log says, in small letters → what helps.
     ("no space left on device", "Free disk: `docker builder prune`, `labloop images --prune`."),
     (
-        "certificate",
+        "certificate verify|certificate is not trusted|issuer cert|self.signed|x509",
         "A proxy that opens TLS? Set CA_BUNDLE to a file with its certificate authority.",
+    ),
+    (
+        "name resolution|could not resolve|unable to resolve|no such host|dns error|failed to fetch"
+        "|connect|network is unreachable|timed out",
+        "Packages are fetched while building. Set PIP_CONFIG to a pip.conf with your mirror, "
+        "BUILD_NETWORK=host where only this machine reaches it, or load a bundle.",
     ),
     (
         "was found on no index",
@@ -24,12 +32,6 @@ ADVICE = (
         "none could be fetched",
         "Set BASE_IMAGE or DEEPO_IMAGE to a base with Python 3.11 or newer (`labloop deepo` makes "
         "one), or UV_PYTHON_INSTALL_MIRROR.",
-    ),
-    (
-        "name resolution|could not resolve|no such host|dns error|failed to fetch|connect"
-        "|network is unreachable|timed out",
-        "Packages are fetched while building. Set PIP_CONFIG to a pip.conf with your mirror, "
-        "BUILD_NETWORK=host where only this machine reaches it, or load a bundle.",
     ),
 )
 USUAL_ADVICE = "docs/images.md says what a build may be given."
@@ -48,8 +50,9 @@ class BuildLog:
         """Take one line; a short word about where the build is, when it enters a step."""
         step = STEP.match(line)
         if step is not None:
-            number, service, part, words = step.groups()
-            text = f"{service} {part}: {words}"
+            number, where, part, words = step.groups()
+            service = where.split(" ")[0]
+            text = f"{service} {part}: {words}".lstrip()
             is_new = self.steps.get(number) != text
             self.steps[number] = text
             return _short(text) if is_new else ""
@@ -60,7 +63,7 @@ class BuildLog:
         raised = RAISED.search(line)
         match = LINE.match(line)
         if raised is not None:
-            self.reason = raised[1]
+            self.reason = ENDED.sub(r"exit code \1", raised[1])
             if match is not None and not self.failed:
                 self.failed = match[1]
         elif match is not None and match[2].strip():

@@ -6,7 +6,8 @@ Those show how far they are on the terminal's own lines, and read and write whol
 import os
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -101,6 +102,22 @@ class Docker:
                 on_line(line.rstrip())
         if process.returncode != 0:
             raise DockerFailedError(words, process.returncode, tail_of(last))
+
+    @contextmanager
+    def reading(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The running program, for whoever takes its output as bytes; at the end it has ended."""
+        process = subprocess.Popen(
+            [self.program, *words],
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
+            process.wait()
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.defpath, **self.environment}

@@ -136,8 +136,8 @@ def try_gpu(docker: Docker, image: str, sight: Sight) -> GpuOutcome:
             "none", "Docker knows no NVIDIA runtime, and this machine no NVIDIA driver"
         )
     words = ("run", "--rm", "--pull", "never", "--network", "none")
-    words += ("--gpus", "all,driver=nvidia", "--entrypoint", NVIDIA_SMI[0])
-    answer = docker.ask(*words, image, *NVIDIA_SMI[1:], timeout_s=TRY_LIMIT_S)
+    gpu = ("--gpus", "all,driver=nvidia", "--entrypoint", NVIDIA_SMI[0])
+    answer = docker.ask(*words, *gpu, image, *NVIDIA_SMI[1:], timeout_s=TRY_LIMIT_S)
     gpus = tuple(parse_gpus(answer.output))
     if answer.exit_code == 0 and gpus:
         return GpuOutcome("works", "a container with the GPUs starts", gpus=gpus)

@@ -37,11 +37,26 @@ def image_tag(checkout: Path, settings: Mapping[str, str]) -> str:
         ComposeError: compose.yaml or a Dockerfile says something that is not understood.
     """
     builds = build_sections(checkout / COMPOSE_NAME, settings)
+    version = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
+    files = _files_of(checkout, builds)
+    return f"{version['project']['version']}-{digest(checkout, files, builds)}"
+
+
+def image_files(checkout: Path) -> list[str]:
+    """The files of the repository that our images are made of, Dockerfiles included."""
+    return _files_of(checkout, build_sections(checkout / COMPOSE_NAME, {}))
+
+
+def _files_of(checkout: Path, builds: Mapping[str, Any]) -> list[str]:
     dockerfiles = sorted({str(build["dockerfile"]) for build in builds.values()})
     sources = {name for file in dockerfiles for name in copied(checkout / file)}
-    files = [*dockerfiles, *let_in(checkout, sources)]
-    version = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
-    return f"{version['project']['version']}-{digest(checkout, files, builds)}"
+    return [*dockerfiles, *let_in(checkout, sources)]
+
+
+def settings_that_count(compose_file: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """The values that images of ours depend on, by their names in the builds."""
+    builds = build_sections(compose_file, settings).values()
+    return {key: value for build in builds for key, value in build["args"].items()}
 
 
 def digest(checkout: Path, files: Iterable[str], builds: Mapping[str, Any]) -> str:
@@ -89,7 +104,11 @@ def filled(text: str, settings: Mapping[str, str]) -> str:
 def copied(dockerfile: Path) -> set[str]:
     """The files and folders that a Dockerfile takes from the repository."""
     names: set[str] = set()
-    for options, words in COPY.findall(dockerfile.read_text(encoding="utf-8")):
+    try:
+        text = dockerfile.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ComposeError(dockerfile, [f"cannot be read: {error}"]) from error
+    for options, words in COPY.findall(text):
         if "--from" in options:
             continue
         if "*" in words or "[" in words or "$" in words or words.endswith("\\"):

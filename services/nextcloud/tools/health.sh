@@ -1,0 +1,23 @@
+#!/bin/sh
+# Is Nextcloud well? One line of reason; exits 0 or 1.
+# By the name localhost: to any other that is no trusted domain it answers 400.
+URL=http://localhost/status.php
+
+answer=$(curl --noproxy '*' --silent --show-error --max-time 8 "$URL" 2>&1) || {
+    echo "no answer from $URL: $answer"
+    exit 1
+}
+case $answer in
+    *'"installed":'*) ;;
+    *)
+        echo "expected Nextcloud's status from $URL, found: $(printf '%.120s' "$answer" | tr '\n' ' ')"
+        exit 1
+        ;;
+esac
+case $answer in
+    *'"installed":false'*) echo "Nextcloud is not installed" ;;
+    *'"needsDbUpgrade":true'*) echo "the database is older than Nextcloud; a restart upgrades it" ;;
+    *'"maintenance":true'*) echo "maintenance mode is on; occ maintenance:mode --off ends it" ;;
+    *) echo "ok" && exit 0 ;;
+esac
+exit 1

@@ -212,7 +212,7 @@ def free_ports() -> list[int]:
 
 @contextmanager
 def lab_umask() -> Iterator[None]:
-    """Files that this test puts on the share are the lab's group's too, as from any of its people."""
+    """What this test puts on the share is the lab's group's too, as with any of its people."""
     before = os.umask(0o002)
     try:
         yield

@@ -6,9 +6,10 @@ does the giving, in a container of its own.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stack.compose import Stack
 from stack.credentials import DOCKER_MAKERS, MAKERS, ensure_secrets
 from stack.engine.engine import Engine
 from stack.engine.settings import LabSettings
@@ -78,12 +79,10 @@ def deal_out(engine: Engine, image: str, home: Home, needs: Sequence[Need]) -> l
     return engine.run_as_root(image, SCRIPT, {str(home.secrets): "/secrets"}, words).splitlines()
 
 
-def needs_of(services: Mapping[str, Mapping[str, object]], lab_uid: int) -> list[Need]:
-    """Read `x-secrets` of services as compose.yaml has them."""
-    needs: list[Need] = []
-    for name, service in services.items():
-        entry = service.get("x-secrets")
-        if isinstance(entry, dict) and entry.get("files"):
-            files = tuple(str(file) for file in entry["files"])
-            needs.append(Need(name, int(entry.get("owner", lab_uid)), files))
-    return needs
+def needs_of(stack: Stack, lab_uid: int) -> list[Need]:
+    """What each service must know, as `x-secrets` says it."""
+    return [
+        Need(name, int(one.secrets.owner or lab_uid), one.secrets.files)
+        for name, one in stack.containers.items()
+        if one.secrets.files
+    ]

@@ -11,15 +11,13 @@ from stack.engine import gpu, nas, preflight
 from stack.engine.docker_call import Docker
 from stack.engine.engine import Engine, EngineError
 from stack.engine.gpu_runtime import choose_gpu, find_nvidia_runtime, torch_of, try_gpu
-from stack.engine.images import present_images, wanted_images
+from stack.engine.images import images_of, present_images
 from stack.engine.lab import Lab, is_in_docker, open_lab
 from stack.engine.look import ONE_SHOTS, reason_of, state_of
 from stack.engine.settings import LabSettings
-from stack.engine.start import plan_stack
+from stack.engine.start import TRAINER, plan_stack
 from stack.engine.up import Plan, UpWishes, read_lab_settings
 from stack.home import Home
-
-TRAINER = "trainer"
 
 
 def examine_lab(home: Home, env_file: Path | None = None) -> list[Finding]:
@@ -57,7 +55,7 @@ def _machine(engine: Engine, plan: Plan) -> Iterator[Finding]:
 
 
 def _images(plan: Plan) -> Iterator[Finding]:
-    wanted = wanted_images({"services": plan.services})
+    wanted = images_of(plan.lab)
     present = present_images(Docker.here(), [one.name for one in wanted])
     missing = [one for one in wanted if one.name not in present]
     if not missing:
@@ -74,10 +72,9 @@ def _gpu(engine: Engine, plan: Plan) -> Iterator[Finding]:
     """Whether containers get a GPU, and whether the trainer's torch has code for it."""
     settings: LabSettings = plan.lab.settings
     docker = Docker.here()
-    trainer = str(plan.services[TRAINER]["image"])
+    trainer = plan.image(TRAINER)
     sight = find_nvidia_runtime(engine.info().raw)
-    names = [str(service["image"]) for service in plan.services.values()]
-    here = list(present_images(docker, names))
+    here = list(present_images(docker, plan.images))
     if settings.gpu != "off" and sight.is_worth_a_try and not here:
         yield Finding("warn", "gpu", "not tried: no image is here yet", "`labloop up` tries it")
         return

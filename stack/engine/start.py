@@ -35,6 +35,7 @@ from stack.errors import RefusedError
 from stack.home import Home
 
 LOCAL_ONLY = "label-studio"  # the state folder that only the local runner makes
+TRAINER = "trainer"  # in every profile
 CPU = GpuDecision("cpu", "trainings run on the CPU")
 USUAL = "1 minute, the first time 2-5"
 
@@ -72,8 +73,7 @@ def start(home: Home, wishes: up.UpWishes) -> Outcome:
         if wishes.bundle is not None:
             load_bundle(plan.lab, wishes.bundle)
         ensure_images(plan.lab, offline=wishes.is_offline)
-        trainer = str(plan.services["trainer"]["image"])
-        decision = decision or _decide_gpu(plan, sight, trainer) or CPU
+        decision = decision or _decide_gpu(plan, sight, plan.image(TRAINER)) or CPU
         if with_gpu and decision.verdict == "cpu":
             plan = plan_stack(home, settings, with_gpu=False)
             ensure_images(plan.lab, offline=wishes.is_offline)
@@ -120,9 +120,8 @@ def _decide_gpu(plan: up.Plan, sight: Sight, image: str) -> GpuDecision | None:
 
 def _image_here(engine: Engine, plan: up.Plan) -> str:
     """An image that is there already; empty on a clean box."""
-    names = [str(service["image"]) for service in plan.services.values()]
-    missing = engine.missing_images(names)
-    return next((name for name in names if name not in missing), "")
+    missing = engine.missing_images(plan.images)
+    return next((name for name in plan.images if name not in missing), "")
 
 
 def _refuse_local_home(home: Home) -> None:
@@ -162,7 +161,7 @@ def _start(engine: Engine, plan: up.Plan) -> Lab:
     progress = console.Progress("the stack starts", USUAL)
     is_done = False
     try:
-        _converge(engine, lab, list(plan.services), progress.tell)
+        _converge(engine, lab, list(plan.stack.containers), progress.tell)
         is_done = True
     finally:
         progress.finish("all services are healthy" if is_done else "not everything is healthy")
@@ -182,8 +181,7 @@ def _converge(engine: Engine, lab: Lab, names: Sequence[str], tell: Callable[[st
 
 def helper_image(plan: up.Plan) -> str:
     """An image of the stack with a shell in it, for what only the engine's root may do."""
-    name = "gateway" if "gateway" in plan.services else next(iter(plan.services))
-    return str(plan.services[name]["image"])
+    return plan.image("gateway" if "gateway" in plan.stack.containers else TRAINER)
 
 
 def _link_share(engine: Engine, plan: up.Plan) -> None:

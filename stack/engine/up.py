@@ -3,17 +3,15 @@
 Doing it again changes nothing: a stack that is as it should be is only looked at.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imaging.publish import write_text
 from stack.bootstrap import Wishes, read_settings
-from stack.compose import read_compose
+from stack.compose import Stack, read_compose, read_stack
 from stack.engine import dealing, nas
 from stack.engine.engine import ContainerState, Engine
 from stack.engine.env_file import machine_address
@@ -57,8 +55,14 @@ class Plan:
 
     lab: Lab
     variables: Mapping[str, str]
-    services: Mapping[str, Mapping[str, Any]]  # of the profile, as Compose understood them
-    volumes: Sequence[str]  # without the stack's name
+    stack: Stack  # what the profile starts
+
+    def image(self, service: str) -> str:
+        return str(self.stack.containers[service].image)
+
+    @property
+    def images(self) -> list[str]:
+        return list(dict.fromkeys(self.image(name) for name in self.stack.containers))
 
 
 # --- planning: nothing is touched ----------------------------------------------------------------
@@ -87,14 +91,10 @@ def plan_up(home: Home, settings: LabSettings, overrides: Sequence[str], image_t
     variables = derived_variables(home, settings, image_tag)
     home.run.mkdir(parents=True, exist_ok=True)
     write_text(lab.compose.env_file, env_text(variables))
-    document = json.loads(lab.compose.run("config", "--format", "json"))
-    used = {
-        volume["source"]
-        for service in document["services"].values()
-        for volume in service.get("volumes", ())
-        if volume["type"] == "volume"
-    }
-    return Plan(lab, variables, document["services"], sorted(used))
+    stack = read_stack(
+        lab.compose.files, variables, project=settings.stack_name, folder=lab.compose.folder
+    )
+    return Plan(lab, variables, stack.with_profiles({settings.profile}))
 
 
 def config_hashes(lab: Lab) -> dict[str, str]:
@@ -129,9 +129,9 @@ def prepare(engine: Engine, plan: Plan, helper_image: str) -> None:
     lab, settings = plan.lab, plan.lab.settings
     _check_nas_volume(engine, plan)
     dealing.make_secrets(lab.home, settings)
-    needs = dealing.needs_of(plan.services, settings.lab_uid)
+    needs = dealing.needs_of(plan.stack, settings.lab_uid)
     dealing.deal_out(engine, helper_image, lab.home, needs)
-    for name in plan.volumes:
+    for name in plan.stack.volumes:
         volume = lab.volume(name)
         if engine.volume_options(volume) is None:
             options = nas.volume_options(lab.home, settings) if name == "nas" else {}

@@ -31,6 +31,7 @@ class TaskStatus:
     run: str | None = None  # the run that is not over yet
     run_state: str = ""
     champion: str | None = None  # the version that serves
+    verdict: str = ""  # the last one: promoted or refused, and the first reason
     trouble: str = ""  # a file of this task that cannot be read
 
 
@@ -44,6 +45,7 @@ class Overview:
     note: str  # what is wrong with the stack as a whole
     services: tuple[ServiceStatus, ...]
     tasks: tuple[TaskStatus, ...]
+    machine: Mapping[str, str] = field(default_factory=dict)  # what it trains on, room left
 
     @property
     def is_healthy(self) -> bool:
@@ -103,6 +105,7 @@ def task_status(nas: Nas, task: TaskFolder, word: Mapping[str, Any]) -> TaskStat
             run=run,
             run_state=run_state,
             champion=_champion(nas, task.name),
+            verdict=_last_verdict(nas, task.name),
             trouble=str(word.get("trouble", "")),
         )
     except ImagingError as error:
@@ -117,6 +120,16 @@ def _open_run(nas: Nas, task: str) -> tuple[str | None, str]:
         words = f"{state.state} {state.progress:.0%}"
         return run.run_id, f"{words} {state.message}".strip()
     return None, ""
+
+
+def _last_verdict(nas: Nas, task: str) -> str:
+    for run in reversed(list(list_runs(nas, task))):
+        if run.verdict.is_file():
+            record = read_json(run.verdict)
+            word = "promoted" if record.get("promote") else "refused"
+            reasons = record.get("reasons") or []
+            return f"{word}: {reasons[0]}" if reasons else word
+    return ""
 
 
 def _champion(nas: Nas, task: str) -> str | None:

@@ -288,8 +288,13 @@ def show_status(args: argparse.Namespace, home: Home) -> int:
     if found.tasks:
         console.say()
         console.table(
-            ("TASK", "CHAMPION", "RUN", "LABELS"), [_task_row(one) for one in found.tasks]
+            ("TASK", "CHAMPION", "RUN", "LAST VERDICT", "LABELS"),
+            [_task_row(one) for one in found.tasks],
         )
+    if found.machine:
+        console.say()
+        for name, words in found.machine.items():
+            console.say(f"{name}: {words}")
     return 0 if found.is_healthy else 1
 
 
@@ -315,7 +320,8 @@ def _task_row(task: TaskStatus) -> tuple[str, ...]:
     counts = ", ".join(f"{n} {COUNT_WORDS[name]}" for name, n in task.labels.items() if n)
     words = task.trouble or ": ".join(filter(None, (counts, task.message))) or "-"
     run = f"{task.run} {task.run_state}" if task.run else "-"
-    return task.name, task.champion or "none yet", run, words
+    verdict = task.verdict.partition(":")[0] or "-"  # its page in the run's folder tells why
+    return task.name, task.champion or "none yet", run, verdict, words
 
 
 def show_logs(args: argparse.Namespace, home: Home) -> int:

@@ -5,10 +5,12 @@ Looks only: at the engine through its SDK, and at the share.
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stack.doctor import GIB
 from stack.engine.engine import ContainerState, Engine, EngineError
 from stack.engine.lab import Lab
 from stack.plan import State
@@ -41,7 +43,29 @@ def overview(lab: Lab, engine: Engine, wanted: Sequence[str]) -> Overview:
         tasks = [task_status(nas, task, reports.get(task.name, {})) for task in nas.tasks()]
     elif lab.home.nas_folder.exists():
         note = f"no marker file in {nas.root}: the NAS is not mounted, everybody waits"
-    return Overview(str(lab.home.root), str(nas.root), running, note, tuple(shown), tuple(tasks))
+    return Overview(
+        home=str(lab.home.root),
+        nas=str(nas.root),
+        running=running,
+        note=note,
+        services=tuple(shown),
+        tasks=tuple(tasks),
+        machine=machine(lab, engine),
+    )
+
+
+def machine(lab: Lab, engine: Engine) -> dict[str, str]:
+    """What people ask next: what it trains on, and how much room is left."""
+    facts = {"trains on": lab.trains_on}
+    places = {"disk": engine.info().root, "NAS": lab.home.nas.root}
+    for name, folder in places.items():
+        try:
+            usage = shutil.disk_usage(folder)
+        except OSError as error:
+            facts[name] = f"{folder}: {error.strerror}"
+        else:
+            facts[name] = f"{usage.free / GIB:.0f} of {usage.total / GIB:.0f} GiB free at {folder}"
+    return facts
 
 
 def _service(lab: Lab, engine: Engine, name: str, found: ContainerState | None) -> ServiceStatus:
@@ -57,7 +81,6 @@ def _service(lab: Lab, engine: Engine, name: str, found: ContainerState | None) 
         state=state,
         since=found.since,
         url=url,
-        login=_login(lab, name),
         reason=reason_of(found, state),
         deaths=found.restarts,
         last_lines=lines,
@@ -106,12 +129,6 @@ def _url(lab: Lab, name: str) -> str | None:
     if name in LOGINS:
         return settings.url(LOGINS[name])  # type: ignore[arg-type]
     return None
-
-
-def _login(lab: Lab, name: str) -> str | None:
-    if name == "label-studio":
-        return lab.settings.values.get("LABEL_STUDIO_USERNAME", "admin@labloop.local")
-    return "admin" if name in FILES else None
 
 
 def watchdog_reports(

@@ -2,7 +2,7 @@
 
 StackError (exit code 1)
 ├── UsageError (2)           the command line or the settings are wrong
-│   ├── ComposeError         compose.yaml says something the local runner does not understand
+│   ├── ComposeError         compose.yaml says something we do not understand
 │   ├── UnknownServiceError  there is no such service
 │   ├── PortTakenError       a port that was asked for is in use
 │   └── NoHomeError          there is no home at that place
@@ -40,7 +40,7 @@ class UsageError(StackError):
 class ComposeError(UsageError):
     """The description of the stack is not usable. The message lists every problem found in it."""
 
-    hint = "stack/README.md says which part of the Compose format the local runner reads."
+    hint = "stack/README.md says which part of the Compose format is understood."
 
     def __init__(self, where: Path, problems: list[str]) -> None:
         super().__init__(f"{where}: " + "; ".join(problems))

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 
 import pytest
 
@@ -10,6 +10,7 @@ from stack.bootstrap import RUNNER_VARIABLES, known_settings
 from stack.compose import all_variables, read_compose, read_stack
 from stack.compose.document import load
 from stack.compose.variables import references
+from stack.engine.deepo import DeepoWishes
 from stack.engine.names import DERIVED, SETTINGS
 from stack.environments import ROOT
 from stack.runtime.settings import EnvReader
@@ -163,6 +164,13 @@ def test_the_defaults_people_read_are_those_of_compose_yaml(name: str) -> None:
         return
     # The version of an image stands in compose.yaml alone.
     assert meant == {told} or (name.endswith("_IMAGE") and not told and len(meant) == 1)
+
+
+@pytest.mark.parametrize("field", fields(DeepoWishes), ids=lambda field: field.name)
+def test_the_defaults_people_read_are_those_of_deepo(field: Field[str]) -> None:
+    told = documented()[f"DEEPO_{field.name.upper()}"]
+    is_pinned_elsewhere = field.name in ("commit", "repository")
+    assert told == ("" if is_pinned_elsewhere else field.default)
 
 
 def test_a_setting_is_explained_once() -> None:

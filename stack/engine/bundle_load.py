@@ -48,6 +48,11 @@ def load_bundle(lab: Lab, folder: Path, docker: Docker | None = None) -> list[st
     return [one.name for one in to_load]
 
 
+def usual_bundle(is_offline: bool) -> Path | None:
+    """The bundle that this program came with, when nothing may be fetched and none was named."""
+    return USUAL_PLACE.resolve() if is_offline and USUAL_PLACE.is_dir() else None
+
+
 def read_sums(folder: Path) -> dict[str, str]:
     """File → sum, as SHA256SUMS has them.
 

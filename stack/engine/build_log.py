@@ -22,7 +22,7 @@ ADVICE = (
         "name resolution|could not resolve|unable to resolve|no such host|dns error|failed to fetch"
         "|connect|network is unreachable|timed out",
         "Packages are fetched while building. Set PIP_CONFIG to a pip.conf with your mirror, "
-        "BUILD_NETWORK=host where only this machine reaches it, or load a bundle.",
+        "WHEELS to a folder of packages, or BUILD_NETWORK=host where only this machine sees one.",
     ),
     (
         "was found on no index",

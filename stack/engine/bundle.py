@@ -254,7 +254,7 @@ def installed(interpreter: Path) -> list[str]:
     """The packages of an environment, as `name==version`."""
     try:
         answer = subprocess.run(
-            [str(interpreter), "-c", INSTALLED], capture_output=True, text=True, check=True
+            [str(interpreter), "-I", "-c", INSTALLED], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
         hint = "`make bundle` makes it first; `labloop setup --only control` does, too."
@@ -298,7 +298,8 @@ def pack_source(root: Path, files: Sequence[str], target: Path) -> None:
     """The program in one archive, which is the same again for the same files."""
 
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-        entry.uid = entry.gid = entry.mtime = 0
+        entry.uid = entry.gid = 0
+        entry.mtime = 315_619_200  # 1980: wheels, which are zip files, know no earlier year
         entry.uname = entry.gname = "root"
         entry.mode = 0o755 if entry.mode & stat.S_IXUSR else 0o644
         return entry

@@ -35,6 +35,7 @@ def load_bundle(lab: Lab, folder: Path, docker: Docker | None = None) -> list[st
     to_load = _not_here(lab, manifest, docker)
     if not to_load:
         return []
+    console.say(f"checking {len(manifest.images)} images of {folder} …")
     check_sums(folder, {one.file: sums.get(one.file, "") for one in manifest.images})
     for image in to_load:
         _load(docker, folder / image.file, image.name)
@@ -45,6 +46,11 @@ def load_bundle(lab: Lab, folder: Path, docker: Docker | None = None) -> list[st
     remembered = {**_remembered(lab), **{one.image_id: ids[one.name] for one in to_load}}
     write_json(lab.home.run / LOADED, remembered)
     return [one.name for one in to_load]
+
+
+def usual_bundle(is_offline: bool) -> Path | None:
+    """The bundle that this program came with, when nothing may be fetched and none was named."""
+    return USUAL_PLACE.resolve() if is_offline and USUAL_PLACE.is_dir() else None
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -71,7 +77,6 @@ def check_sums(folder: Path, wanted: Mapping[str, str]) -> None:
         BundleError: a file is missing, has no sum, or is not what it was.
     """
     problems = []
-    progress = console.Progress(f"checking {len(wanted)} of the bundle's files")
     for name, expected in wanted.items():
         file = folder / name
         if not expected:
@@ -80,8 +85,6 @@ def check_sums(folder: Path, wanted: Mapping[str, str]) -> None:
             problems.append(f"{name} is missing")
         elif sum_of(file) != expected:
             problems.append(f"{name} is not what it was when the bundle was made")
-        progress.tell(name)
-    progress.finish("wrong" if problems else "all as they were")
     if problems:
         raise BundleError(f"{folder}: {'; '.join(problems)}; nothing was loaded")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from stack import console
 from stack.doctor import Finding
 from stack.engine import nas, preflight, up
-from stack.engine.bundle_load import load_bundle
+from stack.engine.bundle_load import load_bundle, usual_bundle
 from stack.engine.compose_call import ComposeFailedError
 from stack.engine.docker_call import Docker
 from stack.engine.engine import ContainerState, Engine
@@ -70,8 +70,8 @@ def start(home: Home, wishes: up.UpWishes) -> Outcome:
         warnings = _look(engine, plan, found)
         # Where an image is there to try with, a broken GPU is known before anything is built.
         decision = _decide_gpu(plan, sight, _image_here(engine, plan))
-        if wishes.bundle is not None:
-            load_bundle(plan.lab, wishes.bundle)
+        if bundle := wishes.bundle or usual_bundle(wishes.is_offline):
+            load_bundle(plan.lab, bundle)
         ensure_images(plan.lab, offline=wishes.is_offline)
         decision = decision or _decide_gpu(plan, sight, plan.image(TRAINER)) or CPU
         if with_gpu and decision.verdict == "cpu":

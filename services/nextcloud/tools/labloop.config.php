@@ -34,6 +34,9 @@ $CONFIG = [
     // The share: what is written there, the lab's group may write, too.
     'localstorage.umask' => 2,
     'files_external_allow_create_new_local' => false,
+    // Not shown and not to be removed: the marker, without which the loop stands still, and what is
+    // still being written.
+    'forbidden_filenames' => ['.htaccess', '.labloop', '.staging'],
     // Off, Nextcloud asks nobody on the internet; with no way there each question is a time-out.
     'has_internet_connection' => false,
     'appstoreenabled' => false,

@@ -31,7 +31,7 @@ put_settings() {
     cp "$TOOLS/labloop.config.php" "$to.part" && chmod 640 "$to.part" && mv "$to.part" "$to"
 }
 
-state() { occ status --output=json 2>&1 | tail -n 1; }
+state() { occ status --output=json 2>&1 | grep -v '^ *$' | tail -n 1; }
 
 # What Nextcloud's own file says: asked of occ, a database that is away looks like no installation.
 is_installed() { php "$TOOLS/installed.php" "$ROOM/config/config.php"; }

@@ -31,31 +31,43 @@ put_settings() {
     cp "$TOOLS/labloop.config.php" "$to.part" && chmod 640 "$to.part" && mv "$to.part" "$to"
 }
 
-state() { occ status --output=json 2>/dev/null | tail -n 1; }
+state() { occ status --output=json 2>&1 | grep -v '^ *$' | tail -n 1; }
+
+# What Nextcloud's own file says: asked of occ, a database that is away looks like no installation.
+is_installed() { php "$TOOLS/installed.php" "$ROOM/config/config.php"; }
+
+# The database may come back a moment after us, as when the whole machine starts.
+wait_for_state() {
+    tries=${LABLOOP_TRIES:-20}
+    while :; do
+        found=$(state)
+        case $found in *'"installed":true'*) return 0 ;; esac
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || break
+        sleep 3
+    done
+    say "Nextcloud does not work: occ status said: $found"
+    say "hint: are db and redis healthy? \`labloop status\` tells"
+    return 1
+}
 
 # To install and to upgrade is the image's entrypoint's task, but what it began and did not finish it
 # never tries again; and it puts the passwords on command lines.
 make_ready() {
-    found=$(state)
-    case $found in
-        *'"installed":true'*) ;;
-        *)
-            say "installing Nextcloud; this takes about a minute"
-            php "$TOOLS/install.php" || return 1
-            found=$(state)
-            ;;
-    esac
+    if ! is_installed; then
+        say "installing Nextcloud; this takes about a minute"
+        php "$TOOLS/install.php" && is_installed || return 1
+    fi
+    wait_for_state || return 1
     case $found in
         *'"needsDbUpgrade":true'*)
             say "the database is older than this image; upgrading it"
             occ upgrade && occ maintenance:mode --off || return 1
-            found=$(state)
+            wait_for_state || return 1
             ;;
     esac
-    case $found in
-        *'"installed":true'*'"needsDbUpgrade":false'*) return 0 ;;
-    esac
-    say "Nextcloud is not ready: occ status said '$found', expected installed and no upgrade needed"
+    case $found in *'"needsDbUpgrade":false'*) return 0 ;; esac
+    say "the upgrade did not end well: occ status said: $found"
     return 1
 }
 
@@ -116,6 +128,11 @@ if ! put_settings; then
 fi
 make_ready || exit 1
 look_at_share
-settle
+case $found in
+    *'"maintenance":true'*)
+        say "maintenance mode is on: apps, groups and mounts are left as they are until the next start"
+        ;;
+    *) settle ;;
+esac
 say "ready"
 exit 0

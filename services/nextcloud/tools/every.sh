@@ -63,7 +63,8 @@ run() {
         last=
         return 0
     fi
-    last="ended with $code after $(($(date +%s) - begun)) s: $(grep -v '^ *$' "$TMP/output" | tail -n 1)"
+    words=$(grep -v '^ *$' "$TMP/output" | tail -n 1)
+    last="ended with $code after $(($(date +%s) - begun)) s: $words"
     beat "$last"
     say "$last"
     return 1
@@ -73,8 +74,8 @@ umask 0002
 last=
 echo "$EVERY_S" >"$TMP/every"
 beat "not run yet"
-# Sidecars that start together should not work together; up to 5 s is enough, and it is different
-# in each container, because $$ is not (it is 1 or 7 everywhere).
+# Sidecars that start together should not work together. The host name differs in each container;
+# the process number does not.
 rest $(($(hostname | cksum | cut -d ' ' -f 1) % 6 * (EVERY_S > 30)))
 while :; do
     reason=$(obstacle)

@@ -3,14 +3,16 @@
 # By the name localhost: to any other that is no trusted domain it answers 400.
 URL=http://localhost/status.php
 
-answer=$(curl --noproxy '*' --silent --show-error --max-time 8 "$URL" 2>&1) || {
+set -- --noproxy '*' --silent --show-error --max-time 8 --write-out ' HTTP %{http_code}'
+answer=$(curl "$@" "$URL" 2>&1) || {
     echo "no answer from $URL: $answer"
     exit 1
 }
 case $answer in
     *'"installed":'*) ;;
     *)
-        echo "expected Nextcloud's status from $URL, found: $(printf '%.120s' "$answer" | tr '\n' ' ')"
+        found=$(printf '%s' "$answer" | tr '\n' ' ' | tail -c 120)
+        echo "expected Nextcloud's status from $URL, found:$found; its log may tell why"
         exit 1
         ;;
 esac

@@ -23,7 +23,8 @@ function needed(string $name): string {
 function secret(string $file): string {
     $value = trim((string)@file_get_contents($file));
     if ($value === '') {
-        stop("$file cannot be read or is empty", 'uid 33 must be able to read it; `labloop up` makes it');
+        $hint = 'uid 33 must be able to read it; `labloop up` makes it';
+        stop("$file cannot be read or is empty", $hint);
     }
     return $value;
 }
@@ -36,12 +37,12 @@ $adminPassword = secret('/run/secrets/nextcloud-admin-password');
 
 try {
     $pdo = new PDO("pgsql:host=$host;dbname=$database;connect_timeout=10", $user, $password);
-    $count = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
-    $tables = (int)$pdo->query($count)->fetchColumn();
+    $ours = 'SELECT count(*) FROM pg_tables WHERE tableowner = CURRENT_USER';
+    $tables = (int)$pdo->query($ours)->fetchColumn();
     if ($tables > 0 && !is_file(NOTE)) {
         stop(
-            "database $database on $host holds $tables tables, but config/config.php knows no installation",
-            'bring back the volume of Nextcloud with `labloop restore`, or empty that database by hand',
+            "database $database holds $tables tables, but config/config.php knows no installation",
+            'bring back the volume of Nextcloud from the backup, or empty that database by hand',
         );
     }
     touch(NOTE) || stop('cannot write ' . NOTE, 'the volume of Nextcloud must belong to uid 33');
@@ -53,7 +54,8 @@ try {
     // `DROP OWNED` and hardened servers take the right to make tables; the owner may give it back.
     $pdo->exec('GRANT USAGE, CREATE ON SCHEMA public TO CURRENT_USER');
 } catch (PDOException $error) {
-    stop("database $database on $host: " . $error->getMessage(), 'is it healthy? `labloop status` tells');
+    $hint = 'is it healthy? `labloop status` tells';
+    stop("database $database on $host: " . $error->getMessage(), $hint);
 }
 $pdo = null;
 touch(ROOM . '/config/CAN_INSTALL');

@@ -24,9 +24,10 @@ wrong() {
 
 occ() { php "$ROOM/occ" --no-interaction "$@"; }
 
-# Run occ in silence; when it fails, tell its words.
+# Run occ in silence; when it fails, tell its words, without PHP's trace.
 quietly() {
-    words=$(occ "$@" 2>&1) || wrong "$(printf '%s\n' "$words" | grep -v '^ *$' | tail -n 3)" 1
+    words=$(occ "$@" 2>&1) && return 0
+    wrong "$(printf '%s\n' "$words" | grep -vE '^ *$|^#[0-9]|^Stack trace|^\[nextcloud\]' | tail -n 3)" 1
 }
 
 check_name() {

@@ -73,7 +73,6 @@ def test_every_verb_names_the_function_that_acts() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["up"],
         ["no-such-verb"],
         ["up", "--local", "--port", "a=x"],
         ["logs", "-n", "many"],
@@ -335,4 +334,4 @@ def test_logs_into_a_closed_pipe_end_quietly(home: Home) -> None:
 def test_a_folder_becomes_a_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nas", "init", str(tmp_path / "share")]) == 0
     assert (tmp_path / "share" / ".labloop").is_file()
-    assert "labloop up --nas" in capsys.readouterr().out
+    assert "labloop up --local --nas" in capsys.readouterr().out

@@ -88,6 +88,21 @@ REDIS = Base(
 RESTIC = Base(
     "restic", ("ca-certificates", "restic"), ('ENTRYPOINT ["/usr/bin/restic"]',), suite="trixie"
 )
+# The official image is Alpine's: busybox in place of coreutils and wget. As there, the program is
+# given a capability, so that a container without NET_BIND_SERVICE does not start it.
+CADDY = Base(
+    "caddy",
+    ("ca-certificates", "caddy", "libcap2-bin", "wget"),
+    (
+        "ENV XDG_CONFIG_HOME=/config XDG_DATA_HOME=/data",
+        "WORKDIR /srv",
+        'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]',
+    ),
+    finish=(
+        "mkdir -p /config/caddy /data/caddy",
+        "/usr/sbin/setcap cap_net_bind_service=+ep /usr/bin/caddy",
+    ),
+)
 
 
 def ensure_base(base: Base) -> str:

@@ -28,6 +28,8 @@ FOLDERS = {
     "watchdog": "services/watchdog",
     "tensorboard": "services/tensorboard",
 }
+# Built by the tests that need them.
+OTHERS = {"files-lite": "services/files_lite"}
 BUILD_LIMIT_S = 900.0
 REVISION = "a-commit"
 
@@ -55,7 +57,12 @@ def build(name: str, base: str, words: Sequence[str], label: str = "test") -> Im
     tag = f"labloop-{name}:{label}"
     argument = "DEEPO_IMAGE" if name == "trainer" else "BASE_IMAGE"
     command = ["docker", "build", "--progress=plain", "--tag", tag, *words]
-    command += ["--file", f"{FOLDERS[name]}/Dockerfile", "--build-arg", f"{argument}={base}"]
+    command += [
+        "--file",
+        f"{(FOLDERS | OTHERS)[name]}/Dockerfile",
+        "--build-arg",
+        f"{argument}={base}",
+    ]
     command += ["--build-arg", f"REVISION={REVISION}", "."]
     begun = time.monotonic()
     answer = subprocess.run(

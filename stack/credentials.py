@@ -21,7 +21,7 @@ PSEUDONYM_KEY = "pseudonym-key"
 DB_ADMIN_PASSWORD = "db-admin-password"
 LABEL_STUDIO_DB_PASSWORD = "label-studio-db-password"
 NEXTCLOUD_DB_PASSWORD = "nextcloud-db-password"
-NEXTCLOUD_ADMIN_PASSWORD = "nextcloud-admin-password"
+FILES_ADMIN_PASSWORD = "files-admin-password"
 REDIS_PASSWORD = "redis-password"
 BACKUP_PASSWORD = "backup-password"
 
@@ -39,7 +39,7 @@ DOCKER_MAKERS: Makers = {
     DB_ADMIN_PASSWORD: lambda: secrets.token_urlsafe(32),
     LABEL_STUDIO_DB_PASSWORD: lambda: secrets.token_urlsafe(32),
     NEXTCLOUD_DB_PASSWORD: lambda: secrets.token_urlsafe(32),
-    NEXTCLOUD_ADMIN_PASSWORD: lambda: secrets.token_urlsafe(15),  # typed by people
+    FILES_ADMIN_PASSWORD: lambda: secrets.token_urlsafe(15),  # typed by people
     REDIS_PASSWORD: lambda: secrets.token_urlsafe(32),
     BACKUP_PASSWORD: lambda: secrets.token_urlsafe(20),  # written down by people, too
 }

@@ -51,7 +51,7 @@ def bring_up(args: argparse.Namespace, home: Home) -> int:
 
 def welcome(outcome: Outcome) -> None:
     """The last screen: where to go, as whom, and what to do next."""
-    from stack.credentials import ADMIN_PASSWORD, BACKUP_PASSWORD, NEXTCLOUD_ADMIN_PASSWORD
+    from stack.credentials import ADMIN_PASSWORD, BACKUP_PASSWORD, FILES_ADMIN_PASSWORD
     from stack.engine.trust import authority
 
     lab, settings = outcome.lab, outcome.lab.settings
@@ -64,7 +64,7 @@ def welcome(outcome: Outcome) -> None:
             ("Label Studio", settings.url("label")),
             ("", f"log in as {admin}, password in {home.secret(ADMIN_PASSWORD)}"),
             ("files", settings.url("files")),
-            ("", f"log in as admin, password in {home.secret(NEXTCLOUD_ADMIN_PASSWORD)}"),
+            ("", f"log in as admin, password in {home.secret(FILES_ADMIN_PASSWORD)}"),
             ("TensorBoard", f"{settings.url('board')} (for whoever is logged in to Label Studio)"),
             *authority(outcome.lab),
         ]

@@ -26,7 +26,6 @@ RIGHTS = {
     "backup": {"DAC_READ_SEARCH"},
     "restore": {"CHOWN", "DAC_OVERRIDE", "FOWNER"},
 }
-COMING = {"files-lite"}  # its folder is made in a change of its own; looked at once it is there
 WRITABLE_ROOTS: dict[str, str] = {}  # service → why its root cannot be read-only
 WAYS_OUT = {
     "gateway": "browsers come in through it",
@@ -86,8 +85,7 @@ def has_health_check(one: Container, stack: Stack) -> Complaints:
     if one.health is not None and (one.health.disable or not one.health.test):
         yield "its health check is switched off or asks nothing"
     text = dockerfile_of(one, stack)
-    is_coming = one.name in COMING and not text
-    if one.health is None and not is_coming and not re.search(r"^HEALTHCHECK", text, re.M):
+    if one.health is None and not re.search(r"^HEALTHCHECK", text, re.M):
         yield "has no health check, neither in compose.yaml nor in its Dockerfile"
 
 

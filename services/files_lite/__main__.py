@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 from imaging.layout import Nas
-from services.files_lite.accounts import AccountsError, read_accounts
 from services.files_lite.config import config_text
 from services.files_lite.settings import FilesLiteSettings
 from services.files_lite.whole import make_uploads_whole
+from stack.runtime.accounts import AccountsError, read_accounts
 from stack.runtime.log import start_logging
 from stack.runtime.settings import SettingsError
 

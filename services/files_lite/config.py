@@ -1,7 +1,7 @@
 """What copyparty is told: one volume, known people only, and nothing that it can do besides."""
 
-from services.files_lite.accounts import ALGORITHM, Accounts
 from services.files_lite.settings import FilesLiteSettings
+from stack.runtime.accounts import ALGORITHM, Accounts
 
 PORT = 80
 # A word alone is a switch. Everything copyparty might run or announce stays off: no thumbnails,

@@ -9,13 +9,17 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from imaging.publish import write_text
 from stack.compose import Stack
-from stack.credentials import DOCKER_MAKERS, MAKERS, ensure_secrets
+from stack.credentials import DOCKER_MAKERS, FILES_ADMIN_PASSWORD, MAKERS, ensure_secrets
 from stack.engine.engine import Engine
 from stack.engine.settings import LabSettings
 from stack.home import Home
+from stack.runtime.accounts import add_account
 
 TLS_CERTIFICATE, TLS_KEY = "tls.crt", "tls.key"
+FILES_LITE_ACCOUNTS = "files-lite-accounts"
+FILES_ADMIN = "admin"
 # Called with `service owner file` again and again.
 SCRIPT = """
 cd /secrets
@@ -57,6 +61,20 @@ def make_secrets(home: Home, settings: LabSettings) -> None:
             target = home.secret(name)
             shutil.copyfile(source, target)
             target.chmod(0o600)
+    if not home.secret(FILES_LITE_ACCOUNTS).is_file():
+        password = home.secret(FILES_ADMIN_PASSWORD).read_text(encoding="utf-8").strip()
+        write_accounts(home, add_account("", FILES_ADMIN, password))
+
+
+def read_accounts_file(home: Home) -> str:
+    """Who may open the files of files-lite, by name and hash."""
+    return home.secret(FILES_LITE_ACCOUNTS).read_text(encoding="utf-8")
+
+
+def write_accounts(home: Home, text: str) -> None:
+    """Write them down, for `deal_out` to hand on."""
+    write_text(home.secret(FILES_LITE_ACCOUNTS), text)
+    home.secret(FILES_LITE_ACCOUNTS).chmod(0o600)
 
 
 def deal_out(engine: Engine, image: str, home: Home, needs: Sequence[Need]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from imaging.errors import RecordError
 from imaging.publish import read_json, write_json, write_text
 from stack.engine.compose_call import Compose
+from stack.engine.config_files import config_folder
 from stack.engine.settings import LabSettings
 from stack.environments import ROOT
 from stack.errors import StackError, UsageError
@@ -154,6 +155,7 @@ def derived_variables(home: Home, settings: LabSettings, image_tag: str) -> dict
         "COMPOSE_PROFILES": settings.profile,
         "LAB_HOST": settings.lab_host,
         "SECRETS_DIR": str(home.secrets),
+        "CONFIG_DIR": str(config_folder(home, ROOT)),
         "IMAGE_TAG": image_tag,
         "REVISION": revision(),
         "LABEL_STUDIO_ORIGINS": ",".join(settings.origins),

@@ -18,7 +18,7 @@ SETTINGS = frozenset(
 # What compose.yaml asks for and `labloop up` fills in, whatever anybody has set.
 DERIVED = frozenset(
     {
-        *("IMAGE_TAG", "REVISION", "SECRETS_DIR"),
+        *("IMAGE_TAG", "REVISION", "SECRETS_DIR", "CONFIG_DIR"),
         *("LABEL_STUDIO_ORIGINS", "NEXTCLOUD_DOMAINS"),
     }
 )

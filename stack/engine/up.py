@@ -13,6 +13,7 @@ from imaging.publish import write_text
 from stack.bootstrap import Wishes, read_settings
 from stack.compose import Stack, read_compose, read_stack
 from stack.engine import dealing, nas
+from stack.engine.config_files import ensure_config
 from stack.engine.engine import ContainerState, Engine
 from stack.engine.env_file import machine_address
 from stack.engine.lab import (
@@ -128,6 +129,7 @@ def prepare(engine: Engine, plan: Plan, helper_image: str) -> None:
     """
     lab, settings = plan.lab, plan.lab.settings
     _check_nas_volume(engine, plan)
+    ensure_config(lab.home, ROOT)
     dealing.make_secrets(lab.home, settings)
     needs = dealing.needs_of(plan.stack, settings.lab_uid)
     dealing.deal_out(engine, helper_image, lab.home, needs)

@@ -8,17 +8,22 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stack.compose import read_stack
+from stack.engine import dealing
 from stack.engine.compose_call import ComposeFailedError
+from stack.engine.engine import Engine
 from stack.engine.lab import Lab
 from stack.engine.settings import require_gateway
 from stack.errors import StackError, UsageError
+from stack.runtime import accounts
+from stack.settings import read_env_file
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 MAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+")
 LEAST_LENGTH = 8
 LABEL_STUDIO = ("label-studio", "python", "-m", "services.label_studio.users")
 NEXTCLOUD = ("nextcloud", "sh", "/labloop/user.sh")
-FILES_LITE = ("files-lite", "python", "-m", "services.files_lite.users")
+FILES_LITE = "files-lite"
 
 Say = Callable[[str], None]
 
@@ -79,9 +84,9 @@ def list_people(lab: Lab) -> list[Person]:
 
 
 def services(lab: Lab) -> list[tuple[str, ...]]:
-    """Service and command of each list of people."""
+    """Service and command of each list of people; files-lite's is a file of ours."""
     require_gateway(lab.settings, "people")
-    return [LABEL_STUDIO, NEXTCLOUD if lab.settings.profile == "lab" else FILES_LITE]
+    return [LABEL_STUDIO, NEXTCLOUD if lab.settings.profile == "lab" else (FILES_LITE,)]
 
 
 def _check(name: str, mail: str, password: str) -> None:
@@ -107,8 +112,49 @@ def _everywhere(lab: Lab, words: tuple[str, ...], password: str | None, say: Say
 
 
 def _call(lab: Lab, service: tuple[str, ...], words: tuple[str, ...], password: str | None) -> str:
+    if service[0] == FILES_LITE:
+        return _files_lite(lab, words, password or "")
     given = None if password is None else f"{password}\n"
     try:
         return lab.compose.execute(*service, *words, input_text=given)
     except ComposeFailedError as error:
         raise PeopleError(f"{service[0]}: {error.tail}") from error
+
+
+def _files_lite(lab: Lab, words: tuple[str, ...], password: str) -> str:
+    """Its accounts are a file of names and hashes, which it reads when it starts."""
+    try:
+        text = dealing.read_accounts_file(lab.home)
+        known = accounts.read_accounts(text).hashes
+        verb, *name = words
+        if verb == "list":
+            return "\n".join(f"{one}\t\tenabled" for one in sorted(known))
+        if verb == "add" and name[0] in known:
+            return f"{name[0]} was there, the password is as it was"
+        if verb != "add" and name[0] not in known:
+            raise PeopleError(f"{FILES_LITE}: there is no account {name[0]}")
+        changed = (
+            accounts.remove_account(text, name[0])
+            if verb == "disable"
+            else accounts.add_account(text, name[0], password)
+        )
+    except (OSError, accounts.AccountsError) as error:
+        raise PeopleError(f"{FILES_LITE}: {error}") from error
+    dealing.write_accounts(lab.home, changed)
+    deal_again(lab, FILES_LITE)
+    lab.compose.run("restart", FILES_LITE)
+    return {"add": f"{name[0]} was added", "disable": f"{name[0]} is let in no more"}.get(
+        verb, f"the password of {name[0]} was changed"
+    )
+
+
+def deal_again(lab: Lab, service: str) -> None:
+    """Hand a service its secrets anew, after one of them was changed."""
+    variables = read_env_file(lab.compose.env_file)
+    stack = read_stack(
+        lab.compose.files, variables, project=lab.compose.project, folder=lab.compose.folder
+    )
+    needs = [one for one in dealing.needs_of(stack, lab.settings.lab_uid) if one.service == service]
+    image = str(stack.containers["gateway"].image)
+    with Engine.connected() as engine:
+        dealing.deal_out(engine, image, lab.home, needs)

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from imaging.layout import MARKER
-from services.files_lite.accounts import add_account
 from services.ingest.names import is_passed_over
+from stack.runtime.accounts import add_account
 from tests.docker.bases import PYTHON, ensure_base
 from tests.docker.conftest import give_to_the_lab
 from tests.docker.engine import GID, LOCKED_UP, UID, Container, Mount, docker, wait_for

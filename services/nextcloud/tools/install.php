@@ -33,7 +33,7 @@ $host = needed('POSTGRES_HOST');
 $database = needed('POSTGRES_DB');
 $user = needed('POSTGRES_USER');
 $password = secret(needed('POSTGRES_PASSWORD_FILE'));
-$adminPassword = secret('/run/secrets/nextcloud-admin-password');
+$adminPassword = secret('/run/secrets/files-admin-password');
 
 try {
     $pdo = new PDO("pgsql:host=$host;dbname=$database;connect_timeout=10", $user, $password);

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from services.files_lite.accounts import Accounts
 from services.files_lite.config import config_text
 from services.files_lite.settings import FilesLiteSettings
+from stack.runtime.accounts import Accounts
 
 
 def test_the_volume_belongs_to_the_accounts_and_to_nobody_else() -> None:

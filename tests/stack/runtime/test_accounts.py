@@ -1,6 +1,6 @@
 import pytest
 
-from services.files_lite.accounts import (
+from stack.runtime.accounts import (
     AccountsError,
     add_account,
     hash_of,

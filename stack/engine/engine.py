@@ -123,6 +123,15 @@ class Engine:
             return None
         return container_state(record)
 
+    def stop(self, names: Iterable[str]) -> None:
+        """Let containers end by themselves, as long as each may take."""
+        for name in names:
+            self._client.containers.get(name).stop()
+
+    def start(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._client.containers.get(name).start()
+
     def logs(self, name: str, lines: int) -> list[str]:
         """The last lines a container wrote."""
         text = self._client.api.logs(name, stdout=True, stderr=True, tail=lines)

@@ -11,7 +11,7 @@ from pathlib import Path
 from stack import console
 from stack.doctor import Finding
 from stack.engine import nas, preflight, up
-from stack.engine.bundle_load import load_bundle, usual_bundle
+from stack.engine.bundle_load import load_bundle
 from stack.engine.compose_call import ComposeFailedError
 from stack.engine.docker_call import Docker
 from stack.engine.engine import ContainerState, Engine
@@ -28,6 +28,7 @@ from stack.engine.gpu_runtime import (
 )
 from stack.engine.image_tag import image_tag
 from stack.engine.images import build_overrides, ensure_images, image_settings
+from stack.engine.known_good import keep_good
 from stack.engine.lab import Lab, is_in_docker, open_lab, save_lab
 from stack.engine.settings import LabSettings
 from stack.environments import ROOT
@@ -50,6 +51,16 @@ class Outcome:
     has_changed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the settings ask for, before anything was looked at closely."""
+
+    plan: up.Plan
+    settings: LabSettings
+    sight: Sight  # what speaks for a GPU
+    with_gpu: bool
+
+
 def start(home: Home, wishes: up.UpWishes) -> Outcome:
     """Bring the stack of a home up; one that is as it should be is left alone.
 
@@ -58,31 +69,48 @@ def start(home: Home, wishes: up.UpWishes) -> Outcome:
         NotReadyError: not everything became healthy; the rest runs.
     """
     _refuse_local_home(home)
+    with Engine.connected() as engine:
+        asked = ask(engine, home, wishes)
+        found = engine.containers(asked.plan.lab.compose.project)
+        if is_in_docker(home) and up.is_converged(up.config_hashes(asked.plan.lab), found):
+            return Outcome(open_lab(home), found, (), has_changed=False)
+        _refuse_other_version(engine, home, asked.plan)
+        warnings = look(engine, asked.plan, found)
+        plan = settle(engine, asked, wishes)
+        env_file = wishes.env_file or up.ENV_FILE
+        if ensure_env_file(env_file, asked.settings.lab_host):
+            console.say(f"settings written to {env_file}")
+        lab = start_plan(engine, plan)
+        keep_good(lab)
+        return Outcome(lab, engine.containers(lab.compose.project), warnings, has_changed=True)
+
+
+def ask(engine: Engine, home: Home, wishes: up.UpWishes) -> Asked:
+    """Read the settings and plan; a GPU is planned for where one may be."""
     settings = up.read_lab_settings(home, wishes)
     settings = replace(settings, values=image_settings(settings.values))
-    with Engine.connected() as engine:
-        sight = find_nvidia_runtime(engine.info().raw)
-        with_gpu = settings.gpu != "off" and sight.is_worth_a_try
-        plan = plan_stack(home, settings, with_gpu=with_gpu)
-        found = engine.containers(plan.lab.compose.project)
-        if is_in_docker(home) and up.is_converged(up.config_hashes(plan.lab), found):
-            return Outcome(open_lab(home), found, (), has_changed=False)
-        warnings = _look(engine, plan, found)
-        # Where an image is there to try with, a broken GPU is known before anything is built.
-        decision = _decide_gpu(plan, sight, _image_here(engine, plan))
-        if bundle := wishes.bundle or usual_bundle(wishes.is_offline):
-            load_bundle(plan.lab, bundle)
+    sight = find_nvidia_runtime(engine.info().raw)
+    with_gpu = settings.gpu != "off" and sight.is_worth_a_try
+    return Asked(plan_stack(home, settings, with_gpu=with_gpu), settings, sight, with_gpu)
+
+
+def settle(engine: Engine, asked: Asked, wishes: up.UpWishes) -> up.Plan:
+    """Bring the images, and decide on the GPU: what will really be started.
+
+    Raises:
+        RefusedError: an image cannot be had, or a GPU is set up and does not work.
+    """
+    plan = asked.plan
+    # Where an image is there to try with, a broken GPU is known before anything is built.
+    decision = _decide_gpu(plan, asked.sight, _image_here(engine, plan))
+    if wishes.bundle is not None:
+        load_bundle(plan.lab, wishes.bundle)
+    ensure_images(plan.lab, offline=wishes.is_offline)
+    decision = decision or _decide_gpu(plan, asked.sight, plan.image(TRAINER)) or CPU
+    if asked.with_gpu and decision.verdict == "cpu":
+        plan = plan_stack(plan.lab.home, asked.settings, with_gpu=False)
         ensure_images(plan.lab, offline=wishes.is_offline)
-        decision = decision or _decide_gpu(plan, sight, plan.image(TRAINER)) or CPU
-        if with_gpu and decision.verdict == "cpu":
-            plan = plan_stack(home, settings, with_gpu=False)
-            ensure_images(plan.lab, offline=wishes.is_offline)
-        plan = replace(plan, lab=replace(plan.lab, trains_on=decision.words))
-        env_file = wishes.env_file or up.ENV_FILE
-        if ensure_env_file(env_file, settings.lab_host):
-            console.say(f"settings written to {env_file}")
-        lab = _start(engine, plan)
-        return Outcome(lab, engine.containers(lab.compose.project), warnings, has_changed=True)
+    return replace(plan, lab=replace(plan.lab, trains_on=decision.words))
 
 
 def plan_stack(home: Home, settings: LabSettings, *, with_gpu: bool) -> up.Plan:
@@ -133,7 +161,21 @@ def _refuse_local_home(home: Home) -> None:
         )
 
 
-def _look(engine: Engine, plan: up.Plan, found: Sequence[ContainerState]) -> list[Finding]:
+def _refuse_other_version(engine: Engine, home: Home, plan: up.Plan) -> None:
+    """A stack with data changes its version in `labloop upgrade`, behind a backup."""
+    if not is_in_docker(home) or engine.volume_options(plan.lab.volume("db")) is None:
+        return
+    before = open_lab(home).image_tag
+    if before != plan.lab.image_tag:
+        raise RefusedError(
+            f"this stack is version {before}, the checkout and its settings make "
+            f"{plan.lab.image_tag}",
+            hint="`labloop upgrade` changes it, with a backup first and a way back; or check out "
+            "the version that it is.",
+        )
+
+
+def look(engine: Engine, plan: up.Plan, found: Sequence[ContainerState]) -> list[Finding]:
     """Examine the machine; what is no reason to refuse, for the person to know."""
     settings, home = plan.lab.settings, plan.lab.home
     if settings.nas.kind == "smb":
@@ -151,7 +193,12 @@ def _look(engine: Engine, plan: up.Plan, found: Sequence[ContainerState]) -> lis
     return [one for one in findings if one.grade == "warn"]
 
 
-def _start(engine: Engine, plan: up.Plan) -> Lab:
+def start_plan(engine: Engine, plan: up.Plan) -> Lab:
+    """Make what is missing, converge, and wait until all is well.
+
+    Raises:
+        NotReadyError: not everything became healthy; the rest runs.
+    """
     lab = plan.lab
     if lab.settings.nas.kind == "home":
         nas.make_ready(lab.home, lab.settings)
@@ -161,14 +208,14 @@ def _start(engine: Engine, plan: up.Plan) -> Lab:
     progress = console.Progress("the stack starts", USUAL)
     is_done = False
     try:
-        _converge(engine, lab, list(plan.stack.containers), progress.tell)
+        converge(engine, lab, list(plan.stack.containers), progress.tell)
         is_done = True
     finally:
         progress.finish("all services are healthy" if is_done else "not everything is healthy")
     return lab
 
 
-def _converge(engine: Engine, lab: Lab, names: Sequence[str], tell: Callable[[str], None]) -> None:
+def converge(engine: Engine, lab: Lab, names: Sequence[str], tell: Callable[[str], None]) -> None:
     try:
         up.converge(lab, tell)
     except ComposeFailedError as error:

@@ -7,7 +7,7 @@ import pytest
 
 from stack.compose import read_compose
 from stack.environments import ROOT
-from tests.test_shape import STARTS, folder_of
+from tests.test_shape import EVERY, STARTS, folder_of
 
 SERVICES = {service.name: service for service in read_compose(ROOT / "compose.yaml")}
 # What stands in every Dockerfile, to the letter.
@@ -45,14 +45,14 @@ def environment_of(name: str) -> dict[str, str]:
     return {key: value for key, value in words if key in known}
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_recipe_is_the_same_everywhere(name: str) -> None:
     lines = lines_of(name)
     assert [line for line in COMMON if line not in lines] == []
     assert not lines[0].startswith("# syntax="), "it is fetched from a registry"
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_base_is_an_argument_with_a_pinned_default(name: str) -> None:
     argument = "DEEPO_IMAGE" if name == "trainer" else "BASE_IMAGE"
     default = re.search(rf"^ARG {argument}=(\S+)$", dockerfile(name), re.MULTILINE)
@@ -61,12 +61,12 @@ def test_the_base_is_an_argument_with_a_pinned_default(name: str) -> None:
     assert f"FROM ${{{argument}}}" in lines_of(name)
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_container_has_the_packages_of_its_own_extra(name: str) -> None:
     assert re.search(rf"python3 -m stack\.image_setup {name}( |$)", dockerfile(name), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_container_starts_and_is_asked_as_its_readme_says(name: str) -> None:
     text, folder = dockerfile(name), folder_of(name)
     if not any(folder.glob("*.py")):

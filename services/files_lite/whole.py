@@ -2,9 +2,9 @@
 
 copyparty's page uploads into `.name.PARTIAL` and renames, but reserves the name with an empty file.
 A plain PUT, which is WebDAV's way, it writes under the file's own name, and leaves it there when
-the connection breaks: ingest would take half a picture for a whole one. Both are mended here,
-around the functions that all of its ways lead through. tests/docker/test_files_lite.py holds the
-pinned version to what is assumed.
+the connection breaks: ingest would take half a picture for a whole one. Both are mended, around
+the functions that all of its ways lead through. tests/docker/test_files_lite.py holds the pinned
+version to what is assumed.
 """
 
 import os

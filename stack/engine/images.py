@@ -16,7 +16,7 @@ from stack.engine.build_log import BuildLog
 from stack.engine.compose_call import ComposeFailedError
 from stack.engine.docker_call import Docker, DockerFailedError
 from stack.engine.lab import Lab
-from stack.engine.registry import derived_images, settings_for, short_name
+from stack.engine.registry import derived_images, registry_of, settings_for, short_name
 from stack.errors import RefusedError, StackError
 
 FORMAT = '{"tags":{{json .RepoTags}},"digests":{{json .RepoDigests}},"id":{{json .Id}}}'
@@ -128,6 +128,8 @@ def ensure_images(lab: Lab, docker: Docker | None = None, *, offline: bool = Fal
         return Brought()
     if offline:
         raise MissingImageError(_list(missing), hint=OFFLINE_HINT)
+    from_registry = _pull_ours(docker, missing)
+    missing = [one for one in missing if one.name not in from_registry]
     ours = [one for one in missing if one.builder]
     bases = {one.base: one for one in ours if one.base}
     there = present_images(docker, bases)
@@ -136,7 +138,21 @@ def ensure_images(lab: Lab, docker: Docker | None = None, *, offline: bool = Fal
     _pull_all(docker, to_pull, lab.settings.values)
     if ours:
         build(lab, [one.builder for one in ours])
-    return Brought(tuple(one.name for one in ours), tuple(to_pull))
+    return Brought(tuple(one.name for one in ours), (*from_registry, *to_pull))
+
+
+def _pull_ours(docker: Docker, missing: Sequence[Wanted]) -> tuple[str, ...]:
+    """Ours that the lab's registry has already, where IMAGE_PREFIX names one; the rest is built."""
+    names = [one.name for one in missing if one.builder and registry_of(one.name)]
+    return tuple(name for name in names if _may_be_pulled(docker, name))
+
+
+def _may_be_pulled(docker: Docker, name: str) -> bool:
+    try:
+        pull(docker, name)
+    except DockerFailedError:
+        return False  # nobody has pushed it yet
+    return True
 
 
 OFFLINE_HINT = (

@@ -40,10 +40,15 @@ def derived_images(
 
 def mirrored(image: str, prefix: str) -> str:
     """An image's name in a registry that mirrors the one it comes from."""
-    first, slash, rest = image.partition("/")
-    has_host = slash and ("." in first or ":" in first or first == "localhost")
-    path = rest if has_host else image
+    path = image.partition("/")[2] if registry_of(image) else image
     return f"{prefix}/{path}" if "/" in path else f"{prefix}/library/{path}"
+
+
+def registry_of(image: str) -> str:
+    """The registry that an image's name begins with; empty when it names none."""
+    first, slash, _ = image.partition("/")
+    is_host = "." in first or ":" in first or first == "localhost"
+    return first if slash and is_host else ""
 
 
 def short_name(image: str) -> str:

@@ -117,3 +117,13 @@ def test_an_override_reaches_every_service_that_is_built(name: str) -> None:
 def test_a_prefix_fills_in_names_and_leaves_those_that_are_given() -> None:
     settings = image_settings({"REGISTRY_PREFIX": "reg", "BASE_IMAGE": "own:1"})
     assert settings["BASE_IMAGE"] == "own:1" and settings["POSTGRES_IMAGE"].startswith("reg/lib")
+
+
+def test_ours_are_pulled_where_the_labs_registry_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = {"image": "reg.lan/lab/app:1", "build": {"args": {"BASE_IMAGE": "python:3.11"}}}
+    monkeypatch.setitem(DOCUMENT, "services", {"app": app})
+    script = 'case "$1" in image) echo "No such image: x" >&2; exit 1;; esac'
+    brought = ensure_images(lab_in(tmp_path), fake_docker(tmp_path, script))
+    assert brought.pulled == ("reg.lan/lab/app:1",) and not brought.built

@@ -57,12 +57,17 @@ make_ready() {
     if ! is_installed; then
         say "installing Nextcloud; this takes about a minute"
         php "$TOOLS/install.php" && is_installed || return 1
+        try "add the indices that an installation leaves out" db:add-missing-indices
     fi
     wait_for_state || return 1
     case $found in
         *'"needsDbUpgrade":true'*)
             say "the database is older than this image; upgrading it"
-            occ upgrade && occ maintenance:mode --off || return 1
+            words=$(occ upgrade 2>&1) && occ maintenance:mode --off
+            code=$?
+            printf '%s\n' "$words" | grep -v '^\[nextcloud\]' # an upgrade logs every step
+            [ "$code" -eq 0 ] || return 1
+            try "add the indices of the new version" db:add-missing-indices
             wait_for_state || return 1
             ;;
     esac

@@ -1,5 +1,6 @@
 """A room for Nextcloud's scripts: a fake php and curl, and folders in place of the container's."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -42,17 +43,28 @@ class Room:
         path.chmod(0o755)
 
     def change(self, **values: object) -> None:
-        (self.folder / "state.json").write_text(json.dumps({**self.state, **values}))
+        with self.state_file.open("r+") as file:  # a loop's php may be at it
+            fcntl.flock(file, fcntl.LOCK_EX)
+            state = {**json.load(file), **values}
+            file.seek(0)
+            file.truncate()
+            json.dump(state, file)
 
     @property
     def state(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "state.json").read_text()))
+        with self.state_file.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return dict(json.load(file))
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "state.json"
 
     @property
     def env(self) -> Mapping[str, str]:
         return {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-            "FAKE_STATE": str(self.folder / "state.json"),
+            "FAKE_STATE": str(self.state_file),
             "LABLOOP_ROOM": str(self.folder / "html"),
             "LABLOOP_TOOLS": str(TOOLS),
             "LABLOOP_SHARE": str(self.folder / "nas"),

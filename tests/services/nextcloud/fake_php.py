@@ -1,5 +1,6 @@
 """A `php` that knows our scripts' words to occ, and keeps state and calls in a JSON file."""
 
+import fcntl
 import json
 import os
 import sys
@@ -14,14 +15,23 @@ def say(text: str) -> None:
 
 
 def main(words: list[str]) -> int:
-    state: dict[str, Any] = json.loads(STATE.read_text())
-    script, *rest = words
+    script, *rest = Path(words[0]).name, *words[1:]
+    if script == "mounts.php":  # reads a pipe, while the php that fills it is still there
+        say("\n".join(str(one["mount_id"]) for one in json.load(sys.stdin)))
+        return 0
+    if script == "-r":
+        say("\n".join(one["user_id"] for one in json.load(sys.stdin)))
+        return 0
     rest = [word for word in rest if word != "--no-interaction"]
-    state["calls"].append(" ".join([Path(script).name, *rest]))
-    try:
-        return act(state, Path(script).name, rest)
-    finally:
-        STATE.write_text(json.dumps(state))
+    with STATE.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        state: dict[str, Any] = json.load(file)
+        state["calls"].append(" ".join([script, *rest]))
+        code = act(state, script, rest)
+        file.seek(0)
+        file.truncate()
+        json.dump(state, file)
+    return code
 
 
 def act(state: dict[str, Any], script: str, rest: list[str]) -> int:
@@ -30,12 +40,6 @@ def act(state: dict[str, Any], script: str, rest: list[str]) -> int:
     if script == "install.php":
         state["installed"] = state["installs"]
         return 0 if state["installs"] else 1
-    if script == "mounts.php":
-        say("\n".join(str(one["mount_id"]) for one in json.load(sys.stdin)))
-        return 0
-    if script == "-r":
-        say("\n".join(one["user_id"] for one in json.load(sys.stdin)))
-        return 0
     return occ(state, rest[0], rest[1:])
 
 

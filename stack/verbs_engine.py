@@ -25,6 +25,9 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     destroy = verbs.add_parser("destroy", help="remove the stack in Docker with its databases")
     destroy.add_argument("--yes", metavar="STACK_NAME", help="do not ask; say its name instead")
     destroy.set_defaults(act=destroy_stack)
+    upgrade = verbs.add_parser("upgrade", help="to the checkout's version, behind a backup")
+    upgrade.add_argument("--env-file", type=Path, metavar="FILE", help="settings (default: .env)")
+    upgrade.set_defaults(act=upgrade_stack)
     compose = verbs.add_parser("compose", help="docker compose, with this stack's files")
     compose.add_argument("words", nargs=argparse.REMAINDER, metavar="WORDS")
     compose.set_defaults(act=call_compose)
@@ -89,6 +92,17 @@ def down(args: argparse.Namespace, home: Home) -> int:
     lab.compose.stream("down", "--remove-orphans", on_line=progress.tell)
     progress.finish("down")
     console.say(f"no data was removed; `labloop up` goes on ({time.monotonic() - begun:.0f} s)")
+    return 0
+
+
+def upgrade_stack(args: argparse.Namespace, home: Home) -> int:
+    from stack.engine.upgrade import upgrade
+
+    upgraded = upgrade(home, args.env_file)
+    if not upgraded.has_changed:
+        console.say(f"{upgraded.before} runs already, nothing to do")
+        return 0
+    console.say(f"{upgraded.before} became {upgraded.lab.image_tag}; backup {upgraded.backup[:8]}")
     return 0
 
 
@@ -161,7 +175,3 @@ def show_logs(args: argparse.Namespace, home: Home) -> int:
         raise UnknownServiceError(args.service, names)
     words = ["logs", "--tail", str(args.lines), *["--follow"] * args.follow]
     return lab.compose.call_through([*words, *([args.service] if args.service else [])])
-
-
-def env_path(text: str) -> Path:
-    return Path(text).expanduser().absolute()

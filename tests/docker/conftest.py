@@ -16,6 +16,7 @@ from stack.runtime.label_studio import LabelStudio
 from tests.docker.bases import POSTGRES, PYTHON, ensure_base
 from tests.docker.engine import GID, LOCKED_UP, Container, Mount, docker, no_engine, try_docker
 from tests.docker.images import Image, build_all
+from tests.docker.labs import DockerLab, a_lab
 from tests.phantoms import mask_config
 from tests.services.trainer.runs import requested_run
 
@@ -186,3 +187,11 @@ def _start_postgres(lab: Lab) -> None:
         ),
         words=("--health-cmd", "pg_isready --host=localhost", "--shm-size", "128m"),
     )
+
+
+@pytest.fixture(scope="session")
+def stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerLab]:
+    """A whole lab, brought up with the command line; its share is its home's own folder."""
+    with a_lab(tmp_path_factory.mktemp("stack"), GATEWAY_BIND="0.0.0.0") as lab:
+        lab.up()
+        yield lab

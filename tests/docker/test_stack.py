@@ -1,0 +1,106 @@
+"""A lab's day: up, up again, looking, people, down, up."""
+
+import os
+import signal
+
+import pytest
+
+from tests.docker.engine import docker, wait_for
+from tests.docker.labs import DockerLab
+
+pytestmark = [pytest.mark.docker, pytest.mark.label_studio]
+
+
+def test_a_second_up_changes_nothing(stack: DockerLab) -> None:
+    before = stack.containers()
+    files = {path: path.stat().st_mtime_ns for path in stack.home.run.iterdir() if path.is_file()}
+    said = stack.up()
+    assert "nothing to do" in said
+    assert stack.containers() == before
+    kept = {path: path.stat().st_mtime_ns for path in files}
+    assert kept == files, "not even a file of the home was written anew"
+
+
+def test_the_last_screen_says_where_to_go_and_as_whom(stack: DockerLab) -> None:
+    said = stack.up()
+    for app in ("", "LABEL", "FILES", "BOARD"):
+        assert stack.url(app) in said
+    assert str(stack.home.secret("admin-password")) in said
+    assert "SHA-256" in said and "/ca.crt" in said
+    assert "trainings run on the CPU: Docker knows no NVIDIA runtime" in said
+    assert not [value for value in stack.secret_values() if value in said]
+
+
+def test_status_tells_every_service_and_the_machine(stack: DockerLab) -> None:
+    said = stack.labloop("status")
+    for name in ("gateway", "db", "label-studio", "ml-backend", "ingest", "watchdog", "trainer"):
+        assert f"{name} " in said
+    assert "unhealthy" not in said
+    assert "trains on:" in said and "GiB free" in said
+
+
+def test_a_hung_service_is_told_with_its_reason(stack: DockerLab) -> None:
+    container = stack.container("ingest")
+    docker("pause", container)
+    try:
+        said = stack.labloop("status", expect=1)
+        assert "docker unpause" in said
+    finally:
+        docker("unpause", container)
+    wait_for("ingest is well", lambda: "unhealthy" not in stack.labloop("status"), 90)
+
+
+def test_a_killed_service_is_brought_back_by_up(stack: DockerLab) -> None:
+    stack.kill("watchdog")
+    assert "ended with exit code 137" in stack.labloop("status", expect=1)
+    stack.up()
+    assert "137" not in stack.labloop("status")
+
+
+def test_a_crashed_service_comes_back_by_itself(stack: DockerLab) -> None:
+    """Its process ends as after a fault: the restart policy's business, nobody's hand."""
+    pid = int(stack.inspect("ml-backend")["State"]["Pid"])
+    os.kill(pid, signal.SIGKILL)
+
+    def is_well() -> bool:
+        state = stack.inspect("ml-backend")["State"]
+        return state["Pid"] not in (0, pid) and state["Health"]["Status"] == "healthy"
+
+    wait_for("it is healthy again", is_well, 90)
+
+
+def test_people_get_one_password_for_pages_and_files(stack: DockerLab) -> None:
+    said = stack.labloop(
+        "users", "add", "alice", "alice@lab.example", "--stdin", stdin="correct-horse-9\n"
+    )
+    assert "alice was added" in said and "correct-horse-9" not in said
+    again = stack.labloop(
+        "users", "add", "alice", "alice@lab.example", "--stdin", stdin="another-horse-9\n"
+    )
+    assert "password is as it was" in again
+    assert "alice@lab.example" in stack.labloop("users", "list")
+    with stack.browser() as browser:
+        stack.log_in(browser, "alice@lab.example", "correct-horse-9")
+        assert browser.get(f"{stack.url('LABEL')}/api/current-user/whoami").status_code == 200
+        assert browser.get(stack.url("BOARD")).status_code == 200, "the same login opens the board"
+    with stack.browser() as browser:
+        files = browser.get(
+            f"{stack.url('FILES')}/?ls", auth=("alice", "correct-horse-9"), follow_redirects=True
+        )
+        assert files.status_code == 200, files.text[:300]
+    stack.labloop("users", "password", "alice", "--stdin", stdin="battery-staple-3\n")
+    with stack.browser() as browser:
+        stack.log_in(browser, "alice@lab.example", "battery-staple-3")
+    stack.labloop("users", "disable", "alice")
+    with stack.browser() as browser, pytest.raises(AssertionError):
+        stack.log_in(browser, "alice@lab.example", "battery-staple-3")
+
+
+def test_logs_are_shown_by_service(stack: DockerLab) -> None:
+    assert "watchdog started" in stack.labloop("logs", "watchdog", "-n", "200")
+    assert "expected one of" in stack.labloop("logs", "nobody", expect=2)
+
+
+def test_the_doctor_finds_nothing_wrong(stack: DockerLab) -> None:
+    said = stack.labloop("doctor", "--env-file", str(stack.env_file))
+    assert "containers are healthy" in said and "fail" not in said

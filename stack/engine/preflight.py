@@ -204,10 +204,12 @@ def _lab_may_write(folder: Path, settings: LabSettings) -> bool:
         by_group = found.st_gid == settings.lab_gid and found.st_mode & 0o030 == 0o030
         by_user = found.st_uid == settings.lab_uid and found.st_mode & 0o300 == 0o300
         return by_group or by_user or found.st_mode & 0o003 == 0o003
-    probe = folder / f".preflight.{os.getpid()}.part"
+    probe = f"./.preflight.{os.getpid()}.part"
     try:
         answer = subprocess.run(
-            ["/bin/sh", "-c", ': >"$1" && rm "$1"', "sh", str(probe)],
+            ["/bin/sh", "-c", ': >"$1" && rm "$1"', "sh", probe],
+            # From within: folders above may shut the lab's user out, and do not count in a mount.
+            cwd=folder,
             user=settings.lab_uid,
             group=settings.lab_gid,
             extra_groups=[],

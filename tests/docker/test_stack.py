@@ -47,7 +47,7 @@ def test_a_hung_service_is_told_with_its_reason(stack: DockerLab) -> None:
         assert "docker unpause" in said
     finally:
         docker("unpause", container)
-    wait_for("ingest is well", lambda: "unhealthy" not in stack.labloop("status"), 90)
+    wait_for("ingest is well", lambda: health(stack, "ingest") == "healthy", 90)
 
 
 def test_a_killed_service_is_brought_back_by_up(stack: DockerLab) -> None:
@@ -67,6 +67,10 @@ def test_a_crashed_service_comes_back_by_itself(stack: DockerLab) -> None:
         return state["Pid"] not in (0, pid) and state["Health"]["Status"] == "healthy"
 
     wait_for("it is healthy again", is_well, 90)
+
+
+def health(stack: DockerLab, service: str) -> str:
+    return str(stack.inspect(service)["State"]["Health"]["Status"])
 
 
 def test_people_get_one_password_for_pages_and_files(stack: DockerLab) -> None:

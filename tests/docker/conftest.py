@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,13 @@ import pytest
 from imaging.layout import MARKER, Nas, RunFolder
 from imaging.task import TaskConfig
 from stack.credentials import MAKERS
+from stack.demo.dataset import demo_set
 from stack.runtime.label_studio import LabelStudio
 from tests.docker.bases import POSTGRES, PYTHON, ensure_base
 from tests.docker.engine import GID, LOCKED_UP, Container, Mount, docker, no_engine, try_docker
 from tests.docker.images import Image, build_all
-from tests.docker.labs import DockerLab, a_lab
+from tests.docker.labs import DockerLab, a_lab, lab_umask
+from tests.docker.loops import Loop
 from tests.phantoms import mask_config
 from tests.services.trainer.runs import requested_run
 
@@ -195,3 +197,12 @@ def stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Do
     with a_lab(tmp_path_factory.mktemp("stack"), GATEWAY_BIND="0.0.0.0") as lab:
         lab.up()
         yield lab
+
+
+@pytest.fixture(scope="session")
+def loop(stack: DockerLab) -> Loop:
+    """The demo's story, told to the lab through the gateway's TLS alone."""
+    # Short trainings on a loaded machine: a second model that is no better is a verdict, too.
+    demo = replace(demo_set("example", 30.0, Path()), is_sure=False)
+    with stack.client() as client, lab_umask():
+        return Loop(demo, stack.story(demo, client).tell())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -94,7 +95,16 @@ def wait_for(what: str, look: Callable[[], bool], limit_s: float = 120.0) -> Non
         time.sleep(0.2)
 
 
-def assert_nothing_lost_or_doubled(stack: RunningStack, demo: DemoSet) -> None:
+class SeenStack(Protocol):
+    """Its files and its Label Studio, whoever runs it."""
+
+    @property
+    def home(self) -> Home: ...
+    @property
+    def client(self) -> LabelStudio: ...
+
+
+def assert_nothing_lost_or_doubled(stack: SeenStack, demo: DemoSet) -> None:
     """Label Studio and the NAS agree: one task per case, every answer landed exactly once."""
     folder = stack.home.nas.task(demo.task)
     project = stack.client.find_project(demo.task)

@@ -194,7 +194,10 @@ def _start_postgres(lab: Lab) -> None:
 @pytest.fixture(scope="session")
 def stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerLab]:
     """A whole lab, brought up with the command line; its share is its home's own folder."""
-    with a_lab(tmp_path_factory.mktemp("stack"), GATEWAY_BIND="0.0.0.0") as lab:
+    root = tmp_path_factory.mktemp("stack")
+    backups = tmp_path_factory.mktemp("backups")
+    more = {"GATEWAY_BIND": "0.0.0.0", "BACKUP_REPOSITORY": str(backups)}
+    with a_lab(root, **more) as lab:
         lab.up()
         yield lab
 

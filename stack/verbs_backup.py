@@ -103,6 +103,7 @@ def show_backups(home: Home) -> int:
 
     lab = open_lab(home)
     restic = open_repository(lab, BackupSettings.from_env(lab.settings.values))
+    restic.probe()
     found = restic.backups()
     rows = [
         (

@@ -271,6 +271,7 @@ def verify(lab: Lab, tell: Tell) -> Verified:
         with Engine.connected() as engine:
             refuse_running(engine, lab)
             ensure_volumes(engine, lab, tools_image(lab))
+        restic.probe()
         clear_locks(restic, tell)
         tell("reads the whole repository")
         restic.check()

@@ -78,8 +78,8 @@ class BareRestic:
         ]
         words += ["--env", f"RESTIC_PASSWORD_FILE={PASSWORD}"]
         words += [word for one in mounts.items() for word in ("--volume", f"{one[0]}:{one[1]}:ro")]
-        start = f'[ -f {CREDENTIALS} ] && {{ set -a; . {CREDENTIALS}; set +a; }}; exec restic "$@"'
-        return [*words, "--entrypoint", "sh", self.image, "-c", start, "restic", *inner]
+        start = f'[ -f {CREDENTIALS} ] && {{ set -a; . {CREDENTIALS}; set +a; }}; exec "$@"'
+        return [*words, "--entrypoint", "sh", self.image, "-c", start, "sh", *inner]
 
     @property
     def folder(self) -> Path:
@@ -99,5 +99,6 @@ class BareRestic:
 
 
 def inner_words(words: Sequence[str]) -> tuple[str, ...]:
-    """restic's own part of a call that was made for `docker compose run`."""
-    return tuple(words[words.index("backup") + 1 :])
+    """The program's own part of a call that was made for `docker compose run`."""
+    service = words.index("backup")
+    return ("sh" if "--entrypoint" in words[:service] else "restic", *words[service + 1 :])

@@ -250,7 +250,7 @@ def explain(exit_code: int, said: str, place: str) -> StackError:
         sign in lowered for sign in ("repository contains errors", "does not match", "ciphertext")
     ):
         return DamagedError(text)
-    if any(
+    if exit_code == 124 or any(
         sign in lowered
         for sign in (
             "connection refused",

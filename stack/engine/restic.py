@@ -28,6 +28,7 @@ LIMIT_S = 24 * 3600.0  # a first backup over a slow line
 PATIENCE = ("--retry-lock", "1m")
 INCOMPLETE = 3  # restic's word for: a snapshot was made, but not of everything
 CREDENTIALS = "if [ -f /run/backup-environment ]; then set -a; . /run/backup-environment; fi; "
+PROBE = CREDENTIALS + "exec timeout 60 restic cat config --no-lock --quiet"
 HASH = "xargs -0 -r sha256sum || true"  # a file that is gone by now has no line
 RIGHTS = "xargs -0 -r stat -c '%f %u %g %n' || true"
 # `$1` is the snapshot; a line for each path, in their order.
@@ -95,6 +96,14 @@ class Restic:
 
     # --- the repository --------------------------------------------------------------------------
 
+    def probe(self) -> None:
+        """See that the repository is there and opens; restic itself would try for 15 minutes.
+
+        Raises:
+            StackError: it does not; repository.py has the reasons.
+        """
+        self.shell(PROBE, service="backup")
+
     def ensure_repository(self) -> bool:
         """Make it unless it is there; whether it was made.
 
@@ -102,7 +111,7 @@ class Restic:
             StackError: it is there and does not open, or it does not answer.
         """
         try:
-            self.run("cat", "config", "--no-lock", "--quiet")
+            self.probe()
         except NoRepositoryError:
             self.run("init")
             return True

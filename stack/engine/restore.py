@@ -139,6 +139,7 @@ def _look(home: Home, settings: LabSettings, wishes: RestoreWishes) -> Found:
     place = BackupSettings.from_env(settings.values)
     bare = BareRestic(Docker.here(), image, place, password, nas.nas_folder(home, settings))
     restic = Restic(bare, place.place, host="")
+    restic.probe()
     # On an empty box nobody may have said yet what the lab is called.
     files, record = (
         restic.backups().of(settings.values.get("STACK_NAME", "")).choose(wishes.snapshot)

@@ -81,6 +81,7 @@ def test_a_bare_box_only_looks(tmp_path: Path) -> None:
     volumes = [word for word, before in zip(words[1:], words, strict=False) if before == "--volume"]
     assert len(volumes) == 2 and all(volume.endswith(":ro") for volume in volumes)
     assert words[words.index("--network") + 1] == "none"
-    assert words[-2:] == ["ls", "--json"]
+    assert words[-3:] == ["restic", "ls", "--json"]
+    assert inner_words(("run", "--entrypoint", "sh", "backup", "-ec", "x")) == ("sh", "-ec", "x")
     with pytest.raises(NoRepositoryError, match="only containers mount"):
         BareRestic(Docker(), "an-image", settings, tmp_path / "password", None).words(())

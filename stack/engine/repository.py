@@ -260,5 +260,6 @@ def explain(exit_code: int, said: str, place: str) -> StackError:
             "permission",
         )
     ):
-        return RepositoryGoneError(text)
+        reason = said.split(" | ", maxsplit=1)[0]  # the rest are restic's further tries
+        return RepositoryGoneError(f"{place} does not answer: {reason}")
     return BackupError(f"{text} (exit code {exit_code})")

@@ -106,6 +106,7 @@ def _folder(text: str) -> Path:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from stack import (
+        verbs_backup,
         verbs_data,
         verbs_demo,
         verbs_engine,
@@ -123,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs_stack.register(verbs)
     verbs_engine.register(verbs)
     verbs_users.register(verbs)
+    verbs_backup.register(verbs)
     verbs_images.register(verbs)
     verbs_data.register(verbs)
     verbs_model.register(verbs)

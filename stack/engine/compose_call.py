@@ -28,6 +28,7 @@ class ComposeFailedError(StackError):
         what = " ".join(words[:3])
         super().__init__(f"docker compose {what} ended with exit code {exit_code}: {tail}")
         self.words = tuple(words)
+        self.code = exit_code  # the program's, where it was a container's
         self.tail = tail
 
 

@@ -109,7 +109,14 @@ class Engine:
 
     def containers(self, project: str) -> list[ContainerState]:
         """The stack's containers, those that ended, too; not what a person ran besides."""
-        wanted = {"label": [f"{PROJECT_LABEL}={project}", f"{ONE_OFF_LABEL}=False"]}
+        return self._containers(project, is_one_off=False)
+
+    def one_offs(self, project: str) -> list[ContainerState]:
+        """Containers of `docker compose run`: a backup, or what a person ran."""
+        return self._containers(project, is_one_off=True)
+
+    def _containers(self, project: str, *, is_one_off: bool) -> list[ContainerState]:
+        wanted = {"label": [f"{PROJECT_LABEL}={project}", f"{ONE_OFF_LABEL}={is_one_off}"]}
         found = self._client.api.containers(all=True, filters=wanted)
         states = [self._state(entry["Id"]) for entry in found]
         return sorted((one for one in states if one is not None), key=lambda one: one.service)

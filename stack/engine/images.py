@@ -83,8 +83,10 @@ def wanted_images(document: Mapping[str, Any]) -> list[Wanted]:
 
 
 def images_of(lab: Lab) -> list[Wanted]:
-    """The images of the lab's profile."""
-    return wanted_images(json.loads(lab.compose.run("config", "--format", "json")))
+    """The images of the lab's profile, and of backup and restore."""
+    # The tools' too, or the first backup would be the first to ask the network for restic.
+    tools = ("--profile", "tools") if lab.settings.has_gateway else ()
+    return wanted_images(json.loads(lab.compose.run(*tools, "config", "--format", "json")))
 
 
 def present_images(docker: Docker, names: Iterable[str]) -> dict[str, str]:

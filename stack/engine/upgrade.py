@@ -17,7 +17,7 @@ from stack.engine.engine import Engine
 from stack.engine.known_good import go_back, keep_good
 from stack.engine.lab import Lab, open_lab
 from stack.engine.old_images import prune
-from stack.engine.restore import RestoreWishes, restore
+from stack.engine.restore import RestoreWishes, complete_nextcloud, restore
 from stack.engine.start import ask, converge, look, settle, start_plan
 from stack.errors import NotReadyError, StackError
 from stack.home import Home
@@ -105,6 +105,7 @@ def _roll_back(engine: Engine, home: Home, snapshot: str, env_file: Path | None)
     wishes = RestoreWishes(snapshot=snapshot, env_file=env_file, with_replace=True)
     restore(home, wishes, lambda _: failed.settings.stack_name, progress.tell)
     good = go_back(home)
+    complete_nextcloud(good)
     names = good.compose.run("config", "--services").split()
     converge(engine, good, names, progress.tell)
     progress.finish(f"{good.image_tag} runs again")

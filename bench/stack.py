@@ -2,10 +2,10 @@
 
     python -m bench.stack --env-file FILE [--rounds N]
 
-In one run: from nothing (databases made, migrations, first start) to healthy; again, with nothing to
-do; down; up with everything there; and what `docker compose up --wait` takes to find that there is
-nothing to do, which is what an admin would type instead. FILE names a STACK_NAME of its own: the
-stack and its databases are destroyed afterwards.
+In one run: from nothing (databases made, migrations, first start) to healthy; again, with nothing
+to do; down; up with everything there; and what `docker compose up --wait` takes to find that there
+is nothing to do, which is what an admin would type instead. FILE names a STACK_NAME of its own:
+the stack and its databases are destroyed afterwards.
 """
 
 import argparse

@@ -58,7 +58,7 @@ def test_a_destroyed_lab_is_put_back_on_an_empty_box(
     assert "bob@lab.example" in before.people and len(before.files) > 100
     assert sum(map(len, before.answers.values())) >= loop.outcome.labels
 
-    assert "snapshot" in stack.labloop("backup")
+    assert "it holds" in stack.labloop("backup")
     assert stack.labloop("backup", "--verify")
     password = tmp_path / "backup-password"  # as written down by the admin
     shutil.copyfile(stack.home.secret("backup-password"), password)

@@ -6,6 +6,7 @@ code: 0 done, 1 failed, 2 wrong usage or settings, 3 refused by a check.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,11 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    from stack.engine.lab import is_in_docker
     from stack.home import Home
     from stack.settings import home_folder
 
     args = build_parser().parse_args(arguments)
     home = Home(home_folder(getattr(args, "home", None)))
+    if is_in_docker(home):
+        os.umask(0o002)  # a stack in Docker shares what lies on the NAS with the lab's group
     try:
         return cast(Callable[..., int], args.act)(args, home)
     except BrokenPipeError:  # `labloop logs | head`

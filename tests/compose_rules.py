@@ -34,6 +34,8 @@ WAYS_OUT = {
 }
 PUBLISHES = {"gateway"}
 OUTSIDE = "outside"
+# Docker gives a bridge an address, and every container there reaches the machine by it.
+NO_BRIDGE_ADDRESS = "com.docker.network.bridge.inhibit_ipv4"
 # Where a container would see more of the machine than is its own.
 NEVER_MOUNTED = (
     "/",
@@ -189,6 +191,8 @@ def networks_are_internal(stack: Stack) -> Complaints:
     for name, network in stack.networks.items():
         if network.internal is (name == OUTSIDE):
             yield f"networks.{name}: expected internal: {str(name != OUTSIDE).lower()}"
+        if network.internal and network.driver_opts.get(NO_BRIDGE_ADDRESS) != "true":
+            yield f"networks.{name}: the machine has an address there, expected {NO_BRIDGE_ADDRESS}"
 
 
 def dockerfile_of(one: Container, stack: Stack) -> str:

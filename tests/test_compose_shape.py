@@ -184,6 +184,10 @@ CHANGES: dict[str, tuple[Callable[[Document], None], str]] = {
         "volumes.x: nobody uses it",
     ),
     "open network": (with_top("networks", "data", {}), "networks.data: expected internal: true"),
+    "the machine's address": (
+        with_top("networks", "data", {"internal": True}),
+        "networks.data: the machine has an address there",
+    ),
 }
 
 

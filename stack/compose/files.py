@@ -123,10 +123,11 @@ def _sections(read: Reader, document: object, project: str | None, folder: Path)
 
 def _network(read: Reader, name: str, entry: object, project: str) -> Network:
     where = f"networks.{name}"
-    section = read.section(entry, where, {"name", "internal"})
+    section = read.section(entry, where, {"name", "internal", "driver_opts"})
     return Network(
         name=read.text(section.get("name", f"{project}_{name}"), f"{where}.name"),
         internal=read.flag(section.get("internal"), f"{where}.internal"),
+        driver_opts=read.options(section.get("driver_opts"), f"{where}.driver_opts"),
     )
 
 

@@ -128,6 +128,7 @@ class Network:
 
     name: str  # in Docker
     internal: bool
+    driver_opts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,20 @@
 Looks only. A clean box is looked at with the settings it would be started with.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stack.doctor import Finding
 from stack.engine import gpu, nas, preflight
 from stack.engine.docker_call import Docker
-from stack.engine.engine import Engine, EngineError
+from stack.engine.engine import ContainerState, Engine, EngineError
 from stack.engine.gpu_runtime import choose_gpu, find_nvidia_runtime, torch_of, try_gpu
 from stack.engine.images import images_of, present_images
 from stack.engine.lab import Lab, is_in_docker, open_lab
 from stack.engine.look import ONE_SHOTS, reason_of, state_of
 from stack.engine.settings import LabSettings
 from stack.engine.start import TRAINER, plan_stack
-from stack.engine.up import Plan, UpWishes, read_lab_settings
+from stack.engine.up import Plan, UpWishes, is_troubled, read_lab_settings
 from stack.home import Home
 
 
@@ -100,13 +100,20 @@ def _running(engine: Engine, home: Home) -> Iterator[Finding]:
         return
     lab: Lab = open_lab(home)
     found = [one for one in engine.containers(lab.compose.project) if one.service not in ONE_SHOTS]
-    troubled = [one for one in found if not one.is_well]
+    yield containers(found)
+
+
+def containers(found: Sequence[ContainerState]) -> Finding:
+    """How the stack's containers are; one that was just started again is no fault."""
     if not found:
-        yield Finding("ok", "stack", "is down; `labloop up` starts it")
-    elif troubled:
+        return Finding("ok", "stack", "is down; `labloop up` starts it")
+    not_well = [one for one in found if not one.is_well]
+    if troubled := [one for one in not_well if is_troubled(one)]:
         words = "; ".join(
             f"{one.service} {state_of(one)}: {reason_of(one, state_of(one))}" for one in troubled
         )
-        yield Finding("fail", "stack", words, "`labloop logs SERVICE` shows more")
-    else:
-        yield Finding("ok", "stack", f"{len(found)} containers are healthy")
+        return Finding("fail", "stack", words, "`labloop logs SERVICE` shows more")
+    if not_well:
+        names = ", ".join(one.service for one in not_well)
+        return Finding("warn", "stack", f"starting: {names}", "look again in a minute")
+    return Finding("ok", "stack", f"{len(found)} containers are healthy")

@@ -7,7 +7,7 @@ of name resolution.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def ensure_images(lab: Lab, docker: Docker | None = None, *, offline: bool = Fal
     from_registry = _pull_ours(docker, missing)
     missing = [one for one in missing if one.name not in from_registry]
     ours = [one for one in missing if one.builder]
-    bases = {one.base: one for one in ours if one.base}
+    bases = _bases(ours)
     there = present_images(docker, bases)
     to_pull = {one.name: one for one in missing if not one.builder}
     to_pull |= {name: one for name, one in bases.items() if name not in there}
@@ -155,6 +155,17 @@ def _may_be_pulled(docker: Docker, name: str) -> bool:
     except DockerFailedError:
         return False  # nobody has pushed it yet
     return True
+
+
+def _bases(ours: Iterable[Wanted]) -> dict[str, Wanted]:
+    """Base → the images of ours that start from it, as one."""
+    bases: dict[str, Wanted] = {}
+    for one in ours:
+        if before := bases.get(one.base):
+            one = replace(one, builder=f"{before.builder}, {one.builder}")
+        if one.base:
+            bases[one.base] = one
+    return bases
 
 
 OFFLINE_HINT = (

@@ -20,7 +20,9 @@ from stack.engine.engine import EngineInfo
 from stack.engine.settings import LabSettings
 from stack.errors import RefusedError
 
-OLDEST_ENGINE = (25, 0)  # knows start_interval of health checks, and build contexts by name
+# Knows start_interval of health checks, and build contexts by name; before 25.0.5 a container
+# without a way out could still ask the machine's name server (CVE-2024-29018).
+OLDEST_ENGINE = (25, 0, 5)
 OLDEST_COMPOSE = (2, 24)
 # Our images take 5 GB, a CUDA torch 8 GB more; databases and logs grow.
 DISK_WARN_BYTES, DISK_FAIL_BYTES = 30 * GIB, 5 * GIB
@@ -32,7 +34,10 @@ WRITE_LIMIT_S = 20.0  # a share that hangs must not hang the look at it
 class PreflightError(RefusedError):
     """The machine is not fit to start the stack; nothing was started."""
 
-    hint = "Mend what is marked `fail`, then run it again. Nothing was started or changed."
+    hint = (
+        "Mend that, then run it again; nothing was started or changed. `labloop doctor` shows all "
+        "that is looked at."
+    )
 
     def __init__(self, failed: Iterable[Finding]) -> None:
         words = "; ".join(f"{one.what}: {one.found}; {one.advice}" for one in failed)
@@ -85,7 +90,9 @@ def engine_version(found: str) -> Finding:
     if version_of(found) < OLDEST_ENGINE:
         wanted = ".".join(map(str, OLDEST_ENGINE))
         advice = "install a newer Docker Engine; docs/operate.md says how on Debian"
-        return Finding("fail", "engine", f"Docker Engine is {found}, expected {wanted}", advice)
+        return Finding(
+            "fail", "engine", f"Docker Engine is {found}, expected {wanted} or newer", advice
+        )
     return Finding("ok", "engine", f"Docker Engine {found}")
 
 

@@ -170,7 +170,12 @@ def _deploy(devices: tuple[Device, ...]) -> dict[str, Any] | None:
 
 
 def _network(one: Network) -> dict[str, Any]:
-    return {"name": one.name, "ipam": EMPTY, "internal": one.internal or None}
+    return {
+        "name": one.name,
+        "ipam": EMPTY,
+        "internal": one.internal or None,
+        "driver_opts": dict(one.driver_opts),
+    }
 
 
 def _volume(one: Volume) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class DockerLab:
     home: Home
     env_file: Path
     settings: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the person who calls
 
     @property
     def name(self) -> str:
@@ -62,11 +63,11 @@ class DockerLab:
         self, *words: str, expect: int = 0, limit_s: float = UP_LIMIT_S, stdin: str | None = None
     ) -> str:
         """Run the command; what it wrote. The test fails when it ends with another code."""
-        command = [sys.executable, "-m", "stack.cli", *words, "--home", str(self.home.root)]
+        command = [sys.executable, "-m", "stack.cli", "--home", str(self.home.root), *words]
         answer = subprocess.run(
             command,
             cwd=ROOT,
-            env=clean_environment(),
+            env={**clean_environment(), **self.environment},
             input=stdin or "",
             capture_output=True,
             text=True,
@@ -118,6 +119,11 @@ class DockerLab:
 
         context = ssl.create_default_context(cafile=str(self.authority))
         return httpx.Client(verify=context, trust_env=False, timeout=30.0)
+
+    def ask(self, app: str, path: str, method: str = "GET", **more: Any) -> httpx.Response:
+        """One question to an application, by somebody nobody knows."""
+        with self.browser() as browser:
+            return browser.request(method, self.url(app) + path, **more)
 
     def log_in(self, browser: httpx.Client, mail: str = ADMIN, password: str = "") -> None:
         """Log in to Label Studio as a page does."""

@@ -106,5 +106,7 @@ def test_logs_are_shown_by_service(stack: DockerLab) -> None:
 
 
 def test_the_doctor_finds_nothing_wrong(stack: DockerLab) -> None:
+    # It was just given other accounts.
+    wait_for("files-lite is well", lambda: health(stack, "files-lite") == "healthy", 60)
     said = stack.labloop("doctor", "--env-file", str(stack.env_file))
     assert "containers are healthy" in said and "fail" not in said

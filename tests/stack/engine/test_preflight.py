@@ -25,7 +25,8 @@ def share(folder: Path, gid: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("version", "grade"), [("20.10.24+dfsg1", "fail"), ("25.0.0", "ok"), ("26.1.5+dfsg1", "ok")]
+    ("version", "grade"),
+    [("20.10.24+dfsg1", "fail"), ("25.0.4", "fail"), ("25.0.5", "ok"), ("26.1.5+dfsg1", "ok")],
 )
 def test_an_engine_too_old_is_refused(version: str, grade: str) -> None:
     finding = preflight.engine_version(version)

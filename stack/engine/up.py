@@ -34,6 +34,7 @@ from stack.settings import read_env_file
 ENV_FILE = ROOT / ".env"
 NO_FILE = Path(os.devnull)
 READY_S = 900.0  # the first start: databases, migrations, Nextcloud's installation on two cores
+PATIENCE_S = 75.0  # more than two health checks
 LOOK_EVERY_S = 0.5
 LAST_LINES = 8
 MOST_RESTARTS = 5
@@ -172,17 +173,26 @@ def wait_until_well(engine: Engine, lab: Lab, names: Sequence[str], tell: Tell) 
     """Return once every service is healthy.
 
     Raises:
-        NotReadyError: one of them keeps ending, or time ran out.
+        NotReadyError: one of them keeps ending, stays unhealthy, or time ran out.
     """
     deadline = time.monotonic() + READY_S
+    unhealthy_since: dict[str, float] = {}
     while True:
+        now = time.monotonic()
         found = {one.service: one for one in engine.containers(lab.compose.project)}
         left = [name for name in names if name not in found or not found[name].is_well]
         if not left:
             return
         tell(", ".join(f"{name} {_state(found.get(name))}" for name in left))
+        unhealthy_since = {
+            name: unhealthy_since.get(name, now)
+            for name in left
+            if name in found and found[name].health == "unhealthy"
+        }
+        # A service that says for so long what it lacks will not get it by waiting.
+        stuck = [name for name, since in unhealthy_since.items() if now - since > PATIENCE_S]
         dead = [name for name in left if name in found and _has_given_up(found[name])]
-        if dead or time.monotonic() > deadline:
+        if dead or len(stuck) == len(left) or now > deadline:
             raise not_ready(engine, [found[name] for name in dead or left if name in found])
         time.sleep(LOOK_EVERY_S)
 

@@ -196,7 +196,7 @@ def stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Do
     """A whole lab, brought up with the command line; its share is its home's own folder."""
     root = tmp_path_factory.mktemp("stack")
     backups = tmp_path_factory.mktemp("backups")
-    more = {"GATEWAY_BIND": "0.0.0.0", "BACKUP_REPOSITORY": str(backups)}
+    more = {"GATEWAY_BIND": "0.0.0.0", "BACKUP_REPOSITORY": str(backups), "BACKUP_RAWDATA": "yes"}
     with a_lab(root, **more) as lab:
         lab.up()
         yield lab

@@ -39,6 +39,11 @@ ADDRESSES = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever restarts the engine comes last: it ends containers that other tests still need."""
+    items.sort(key=lambda item: item.path.name == "test_kills.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
     reason = no_engine()

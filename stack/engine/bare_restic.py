@@ -3,12 +3,12 @@
 It only looks: the repository is mounted read-only, and nothing is locked.
 """
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack.engine.compose_call import ComposeFailedError, tail_of
+from stack.engine import program
+from stack.engine.compose_call import ComposeFailedError
 from stack.engine.docker_call import Docker
 from stack.engine.repository import NAS_REPOSITORY, BackupSettings, NoRepositoryError
 from stack.engine.restic import LIMIT_S
@@ -34,20 +34,12 @@ class BareRestic:
             ComposeFailedError: it failed.
         """
         command = [self.docker.program, *self.words(inner_words(words))]
-        answer = subprocess.run(
-            command,
-            env=dict(self.docker.environment),
-            input=input_text or "",
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=timeout_s,
+        answer = program.ask(
+            command, self.docker.environment, timeout_s=timeout_s, input_text=input_text or ""
         )
-        if answer.returncode != 0:
-            said = tail_of((answer.stderr or answer.stdout).splitlines())
-            raise ComposeFailedError(words, answer.returncode, said)
-        return answer.stdout
+        if answer.exit_code != 0:
+            raise ComposeFailedError(words, answer.exit_code, answer.said)
+        return answer.output
 
     def stream(self, *words: str, on_line: Callable[[str], None]) -> None:
         for line in self.run(*words).splitlines():

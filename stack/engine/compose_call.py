@@ -3,20 +3,16 @@
 What runs and how it is, the Docker SDK tells (engine.py). Compose converges.
 """
 
-import os
 import subprocess
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from stack.engine import program
 from stack.errors import StackError
 
-TAIL_LINES = 15
-TAIL_LENGTH = 2000
 LIMIT_S = 1800.0  # nothing that Compose does by itself takes longer; builds have no limit
-NO_PROGRAM = "the program `docker` is not there"
 
 
 class ComposeFailedError(StackError):
@@ -62,27 +58,11 @@ class Compose:
         Raises:
             ComposeFailedError: it ended with another exit code than 0, or took too long.
         """
-        try:
-            answer = subprocess.run(
-                [*self.command, *words],
-                env=self._environment(),
-                input=input_text,
-                stdin=subprocess.DEVNULL if input_text is None else None,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=timeout_s,
-            )
-        except FileNotFoundError as error:
-            raise StackError(NO_PROGRAM, hint="Install Docker Engine and Compose.") from error
-        except subprocess.TimeoutExpired as error:
-            tail = f"no end within {timeout_s:.0f} s"
-            raise ComposeFailedError(words, 124, tail) from error
-        if answer.returncode != 0:
-            text = answer.stderr.strip() or answer.stdout.strip()
-            raise ComposeFailedError(words, answer.returncode, tail_of(text.splitlines()))
-        return answer.stdout
+        command = [*self.command, *words]
+        answer = program.ask(command, self.environment, timeout_s=timeout_s, input_text=input_text)
+        if answer.exit_code != 0:
+            raise ComposeFailedError(words, answer.exit_code, answer.said)
+        return answer.output
 
     def stream(self, *words: str, on_line: Callable[[str], None]) -> None:
         """Hand on every line while it runs, those of stderr, too.
@@ -90,21 +70,9 @@ class Compose:
         Raises:
             ComposeFailedError: it ended with another exit code than 0.
         """
-        last: deque[str] = deque(maxlen=TAIL_LINES)
-        with subprocess.Popen(
-            [*self.command, *words],
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
-            for line in process.stdout or ():
-                last.append(line.rstrip())
-                on_line(line.rstrip())
-        if process.returncode != 0:
-            raise ComposeFailedError(words, process.returncode, tail_of(last))
+        answer = program.stream([*self.command, *words], self.environment, on_line)
+        if answer.exit_code != 0:
+            raise ComposeFailedError(words, answer.exit_code, answer.said)
 
     def execute(self, service: str, *command: str, input_text: str | None = None) -> str:
         """Run a program in a service's container; what it wrote to stdout."""
@@ -126,15 +94,5 @@ class Compose:
 
     def call_through(self, words: Sequence[str]) -> int:
         """A person's own call, in their terminal; its exit code."""
-        return subprocess.run(
-            [*self.command, *words], env=self._environment(), check=False
-        ).returncode
-
-    def _environment(self) -> dict[str, str]:
-        return {"PATH": os.defpath, **self.environment}
-
-
-def tail_of(lines: Sequence[str] | deque[str]) -> str:
-    """The last words, without Compose's complaints about variables that nobody set."""
-    said = [line.strip() for line in lines if line.strip() and "variable is not set" not in line]
-    return " | ".join(list(said)[-TAIL_LINES:])[-TAIL_LENGTH:]
+        environment = program.surroundings(self.environment)
+        return subprocess.run([*self.command, *words], env=environment, check=False).returncode

@@ -3,16 +3,15 @@
 Those show how far they are on the terminal's own lines, and read and write whole archives.
 """
 
-import os
 import subprocess
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from stack.engine.compose_call import NO_PROGRAM, TAIL_LINES, tail_of
+from stack.engine import program
 from stack.engine.lab import docker_environment
+from stack.engine.program import Answer
 from stack.errors import StackError
 from stack.settings import inherited_environment
 
@@ -31,15 +30,6 @@ class DockerFailedError(StackError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a call came to."""
-
-    exit_code: int
-    output: str
-    said: str  # the last lines of stderr, or of stdout
-
-
-@dataclass(frozen=True, slots=True)
 class Docker:
     """The program, with what it needs of a person's environment."""
 
@@ -52,23 +42,8 @@ class Docker:
 
     def ask(self, *words: str, timeout_s: float = LIMIT_S) -> Answer:
         """Run it to the end, whatever comes of it."""
-        try:
-            answer = subprocess.run(
-                [self.program, *words],
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=timeout_s,
-            )
-        except FileNotFoundError as error:
-            raise StackError(NO_PROGRAM, hint="Install Docker Engine and Compose.") from error
-        except subprocess.TimeoutExpired:
-            return Answer(124, "", f"no end within {timeout_s:.0f} s")
-        lines = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
-        return Answer(answer.returncode, answer.stdout, tail_of(lines))
+        command = [self.program, *words]
+        return program.ask(command, self.environment, timeout_s=timeout_s)
 
     def run(self, *words: str, timeout_s: float = LIMIT_S) -> str:
         """What it wrote to stdout.
@@ -87,28 +62,16 @@ class Docker:
         Raises:
             DockerFailedError: it ended with another exit code than 0.
         """
-        last: deque[str] = deque(maxlen=TAIL_LINES)
-        with subprocess.Popen(
-            [self.program, *words],
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
-            for line in process.stdout or ():
-                last.append(line.rstrip())
-                on_line(line.rstrip())
-        if process.returncode != 0:
-            raise DockerFailedError(words, process.returncode, tail_of(last))
+        answer = program.stream([self.program, *words], self.environment, on_line)
+        if answer.exit_code != 0:
+            raise DockerFailedError(words, answer.exit_code, answer.said)
 
     @contextmanager
     def reading(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         """The running program, for whoever takes its output as bytes; at the end it has ended."""
         process = subprocess.Popen(
             [self.program, *words],
-            env=self._environment(),
+            env=program.surroundings(self.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
@@ -118,6 +81,3 @@ class Docker:
             if process.stdout is not None:
                 process.stdout.close()
             process.wait()
-
-    def _environment(self) -> dict[str, str]:
-        return {"PATH": os.defpath, **self.environment}

@@ -51,12 +51,8 @@ def ensure_secrets(home: Home, makers: Makers = MAKERS) -> None:
     Raises:
         RefusedError: the key of the patients' pseudonyms is gone, but there are cases named by it.
     """
-    if not home.secret(PSEUDONYM_KEY).is_file() and _has_cases(home.nas):
-        raise RefusedError(
-            f"{home.secret(PSEUDONYM_KEY)} is missing, but the NAS holds cases made with it",
-            hint="Copy it from a backup or from the home that made the cases. A new key would "
-            "give every patient a second name, and one could end up in training and test alike.",
-        )
+    if has_cases(home.nas):
+        require_pseudonym_key(home)
     home.secrets.mkdir(parents=True, exist_ok=True)
     home.secrets.chmod(0o700)
     for name, make in makers.items():
@@ -64,6 +60,20 @@ def ensure_secrets(home: Home, makers: Makers = MAKERS) -> None:
         if not path.is_file():
             _write_secret(home, name, make())
         path.chmod(0o600)
+
+
+def require_pseudonym_key(home: Home) -> None:
+    """For a share that holds cases.
+
+    Raises:
+        RefusedError: the key that they were made with is not in this home.
+    """
+    if not home.secret(PSEUDONYM_KEY).is_file():
+        raise RefusedError(
+            f"{home.secret(PSEUDONYM_KEY)} is missing, but the NAS holds cases made with it",
+            hint="Copy it from a backup or from the home that made the cases. A new key would "
+            "give every patient a second name, and one could end up in training and test alike.",
+        )
 
 
 def _write_secret(home: Home, name: str, value: str) -> None:
@@ -77,5 +87,6 @@ def _write_secret(home: Home, name: str, value: str) -> None:
     part.replace(home.secret(name))
 
 
-def _has_cases(nas: Nas) -> bool:
+def has_cases(nas: Nas) -> bool:
+    """Whether patients on this share have pseudonyms already."""
     return any(task.cases.is_dir() and any(task.cases.iterdir()) for task in nas.tasks())

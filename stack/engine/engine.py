@@ -200,19 +200,36 @@ class Engine:
         Raises:
             EngineError: the script failed; with its words.
         """
-        from docker.errors import ContainerError
+        rights = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
+        return self._run_helper(image, script, mounts, arguments, user="0:0", rights=rights)
+
+    def run_as(self, user: str, image: str, script: str, mounts: Mapping[str, str]) -> str:
+        """The same as somebody else, `uid:gid`, with no rights at all."""
+        return self._run_helper(image, script, mounts, (), user=user, rights=())
+
+    def _run_helper(
+        self,
+        image: str,
+        script: str,
+        mounts: Mapping[str, str],
+        arguments: Sequence[str],
+        *,
+        user: str,
+        rights: Sequence[str],
+    ) -> str:
+        from docker.errors import APIError, ContainerError
 
         try:
             output = self._client.containers.run(
                 image,
                 entrypoint=["sh", "-ec", script, "sh"],
                 command=list(arguments),
-                user="0:0",
+                user=user,
                 remove=True,
                 network_mode="none",
                 read_only=True,
                 cap_drop=["ALL"],
-                cap_add=["CHOWN", "DAC_OVERRIDE", "FOWNER"],
+                cap_add=list(rights),
                 security_opt=["no-new-privileges:true"],
                 volumes=[f"{source}:{target}" for source, target in mounts.items()],
                 stdout=True,
@@ -226,6 +243,8 @@ class Engine:
                 f"{words.strip()}",
                 hint="The files it was to prepare are in the home's secrets/ and in its volumes.",
             ) from error
+        except APIError as error:
+            raise EngineError(f"a helper container of {image}: {_words(error)}") from error
         return bytes(output).decode("utf-8", "replace")
 
     def read_file(self, container: str, path: str) -> bytes:

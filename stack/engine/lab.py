@@ -53,6 +53,7 @@ class Lab:
     overrides: tuple[str, ...]  # names of files in stack/overrides/
     image_tag: str
     trains_on: str = ""  # the GPU or the CPU, and why, for people
+    gpu_question: str = ""  # what that was decided from
 
     def volume(self, name: str) -> str:
         """The volume's name in the engine."""
@@ -82,7 +83,11 @@ def open_lab(home: Home) -> Lab:
         overrides = tuple(str(name) for name in record["overrides"])
         variables = read_env_file(home.run / VARIABLES)
         lab = make_lab(home, LabSettings.from_env(variables), overrides, str(record["image_tag"]))
-        return replace(lab, trains_on=str(record.get("trains_on", "")))
+        return replace(
+            lab,
+            trains_on=str(record.get("trains_on", "")),
+            gpu_question=str(record.get("gpu_question", "")),
+        )
     except (RecordError, KeyError, TypeError) as error:
         raise StackError(
             f"{record_file(home)} cannot be read: {error}", hint="`labloop up` writes it anew."
@@ -120,6 +125,7 @@ def save_lab(planned: Lab, variables: Mapping[str, str]) -> Lab:
         "overrides": list(lab.overrides),
         "image_tag": lab.image_tag,
         "trains_on": lab.trains_on,
+        "gpu_question": lab.gpu_question,
     }
     write_json(record_file(lab.home), record)
     return lab

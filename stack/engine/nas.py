@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imaging.layout import MARKER
 from stack.bootstrap import init_nas
+from stack.engine.engine import Engine, EngineError
 from stack.engine.settings import LabSettings
 from stack.errors import RefusedError
 from stack.home import Home
@@ -20,6 +21,24 @@ MOUNT_LIMIT_S = 60.0
 # Waiting for a NAS that restarts is better than an error in the middle of a label.
 NFS_OPTIONS = "rw,nfsvers=4.2,hard,timeo=600,retrans=2,noatime"
 SMB_OPTIONS = "rw,vers=3.0,hard,nosuid,nodev,noperm,mfsymlinks"
+
+
+# As the lab's user: is it a share, may the lab write there, and does it hold cases already?
+LOOK = """
+cd /nas
+[ -f .labloop ] || { echo "it has no marker file .labloop" >&2; exit 1; }
+for folder in . dataset runs models; do
+    [ -d "$folder" ] || continue
+    probe="$folder/.preflight.part"
+    (: >"$probe") 2>/dev/null || { echo "$(id -u):$(id -g) may not write to $folder" >&2; exit 1; }
+    rm "$probe"
+done
+for one in dataset/*/cases/*; do
+    [ -e "$one" ] || continue
+    echo cases
+    break
+done
+"""
 
 
 class NasMountError(RefusedError):
@@ -63,6 +82,28 @@ def make_ready(home: Home, settings: LabSettings) -> None:
         return
     if settings.nas.kind == "smb":
         _mount_smb(home.root / "mnt" / "nas", settings)
+
+
+def look_through_engine(engine: Engine, image: str, home: Home, settings: LabSettings) -> bool:
+    """Look at a share that only the engine mounts; whether it holds cases.
+
+    Raises:
+        NasMountError: it cannot be mounted, is no share of ours, or the lab may not write there.
+    """
+    volume = f"{settings.stack_name}_nas-look"
+    engine.make_volume(volume, settings.stack_name, volume_options(home, settings))
+    try:
+        user = f"{settings.lab_uid}:{settings.lab_gid}"
+        return "cases" in engine.run_as(user, image, LOOK, {volume: "/nas"})
+    except EngineError as error:
+        raise NasMountError(
+            f"{settings.nas.share} is not usable: {error}",
+            hint="`showmount -e SERVER` lists what a server exports; this machine's kernel must "
+            "know nfs. A new share: mount it once, then "
+            f"`labloop nas init FOLDER --gid {settings.lab_gid}`.",
+        ) from error
+    finally:
+        engine.remove_volume(volume)
 
 
 def give_to_lab(folder: Path, gid: int) -> None:

@@ -1,14 +1,15 @@
 """`labloop up` in Docker, told whole: look, refuse or make, converge, wait.
 
-The steps are in up.py, preflight.py, images.py and gpu.py; here is their order. Up to `_start`,
-nothing is started and nothing that runs is touched.
+The steps are in up.py, preflight.py, images.py and gpu.py; here is their order. Up to
+`start_plan` nothing is started and nothing that runs is touched.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from imaging.layout import Nas
 from stack import console
+from stack.credentials import has_cases, require_pseudonym_key
 from stack.doctor import Finding
 from stack.engine import nas, preflight, up
 from stack.engine.bundle_load import load_bundle
@@ -32,7 +33,7 @@ from stack.engine.known_good import keep_good
 from stack.engine.lab import Lab, is_in_docker, open_lab, save_lab
 from stack.engine.settings import LabSettings
 from stack.environments import ROOT
-from stack.errors import RefusedError
+from stack.errors import RefusedError, StackError
 from stack.home import Home
 
 LOCAL_ONLY = "label-studio"  # the state folder that only the local runner makes
@@ -72,8 +73,9 @@ def start(home: Home, wishes: up.UpWishes) -> Outcome:
     with Engine.connected() as engine:
         asked = ask(engine, home, wishes)
         found = engine.containers(asked.plan.lab.compose.project)
-        if is_in_docker(home) and up.is_converged(up.config_hashes(asked.plan.lab), found):
-            return Outcome(open_lab(home), found, (), has_changed=False)
+        before = remembered(home)
+        if before is not None and up.is_converged(up.config_hashes(asked.plan.lab), found):
+            return Outcome(before, found, (), has_changed=False)
         _refuse_other_version(engine, home, asked.plan)
         warnings = look(engine, asked.plan, found)
         plan = settle(engine, asked, wishes)
@@ -91,7 +93,23 @@ def ask(engine: Engine, home: Home, wishes: up.UpWishes) -> Asked:
     settings = replace(settings, values=image_settings(settings.values))
     sight = find_nvidia_runtime(engine.info().raw)
     with_gpu = settings.gpu != "off" and sight.is_worth_a_try
+    before = remembered(home)
+    if before is not None and before.gpu_question == gpu_question(settings, sight):
+        with_gpu = OVERRIDE in before.overrides  # the same question was answered then
     return Asked(plan_stack(home, settings, with_gpu=with_gpu), settings, sight, with_gpu)
+
+
+def gpu_question(settings: LabSettings, sight: Sight) -> str:
+    """What the decision about the GPU depends on, as far as it can be told without a try."""
+    return f"{settings.gpu}, runtime {sight.runtime or 'none'}, driver {sight.has_driver}"
+
+
+def remembered(home: Home) -> Lab | None:
+    """The stack of this home as it was last started; None when there is none, or no record."""
+    try:
+        return open_lab(home)
+    except StackError:  # damaged: it is written anew
+        return None
 
 
 def settle(engine: Engine, asked: Asked, wishes: up.UpWishes) -> up.Plan:
@@ -107,10 +125,22 @@ def settle(engine: Engine, asked: Asked, wishes: up.UpWishes) -> up.Plan:
         load_bundle(plan.lab, wishes.bundle)
     ensure_images(plan.lab, offline=wishes.is_offline)
     decision = decision or _decide_gpu(plan, asked.sight, plan.image(TRAINER)) or CPU
-    if asked.with_gpu and decision.verdict == "cpu":
-        plan = plan_stack(plan.lab.home, asked.settings, with_gpu=False)
+    with_gpu = decision.verdict == "gpu"
+    if asked.with_gpu != with_gpu:
+        plan = plan_stack(plan.lab.home, asked.settings, with_gpu=with_gpu)
         ensure_images(plan.lab, offline=wishes.is_offline)
-    return replace(plan, lab=replace(plan.lab, trains_on=decision.words))
+    _look_at_export(engine, plan)
+    question = gpu_question(asked.settings, asked.sight)
+    return replace(plan, lab=replace(plan.lab, trains_on=decision.words, gpu_question=question))
+
+
+def _look_at_export(engine: Engine, plan: up.Plan) -> None:
+    """A share that only containers mount is looked at by one, now that there is an image."""
+    lab = plan.lab
+    if lab.settings.nas.kind != "nfs":
+        return
+    if nas.look_through_engine(engine, helper_image(plan), lab.home, lab.settings):
+        require_pseudonym_key(lab.home)
 
 
 def plan_stack(home: Home, settings: LabSettings, *, with_gpu: bool) -> up.Plan:
@@ -163,12 +193,12 @@ def _refuse_local_home(home: Home) -> None:
 
 def _refuse_other_version(engine: Engine, home: Home, plan: up.Plan) -> None:
     """A stack with data changes its version in `labloop upgrade`, behind a backup."""
-    if not is_in_docker(home) or engine.volume_options(plan.lab.volume("db")) is None:
+    before = remembered(home)
+    if before is None or engine.volume_options(plan.lab.volume("db")) is None:
         return
-    before = open_lab(home).image_tag
-    if before != plan.lab.image_tag:
+    if before.image_tag != plan.lab.image_tag:
         raise RefusedError(
-            f"this stack is version {before}, the checkout and its settings make "
+            f"this stack is version {before.image_tag}, the checkout and its settings make "
             f"{plan.lab.image_tag}",
             hint="`labloop upgrade` changes it, with a backup first and a way back; or check out "
             "the version that it is.",
@@ -190,6 +220,8 @@ def look(engine: Engine, plan: up.Plan, found: Sequence[ContainerState]) -> list
     )
     findings = preflight.examine(settings, around)
     preflight.refuse_failures(findings)
+    if folder is not None and has_cases(Nas(folder)):
+        require_pseudonym_key(home)
     return [one for one in findings if one.grade == "warn"]
 
 
@@ -202,8 +234,12 @@ def start_plan(engine: Engine, plan: up.Plan) -> Lab:
     lab = plan.lab
     if lab.settings.nas.kind == "home":
         nas.make_ready(lab.home, lab.settings)
+    # Before the secrets: whether the key of the pseudonyms may be new, the share's cases tell.
+    if (folder := nas.nas_folder(lab.home, lab.settings)) is not None:
+        nas.link_home(lab.home, folder)
     up.prepare(engine, plan, helper_image(plan))
-    _link_share(engine, plan)
+    if folder is None:  # the engine mounts it while a container uses it
+        nas.link_home(lab.home, engine.volume_folder(lab.volume("nas")))
     lab = save_lab(lab, plan.variables)
     progress = console.Progress("the stack starts", USUAL)
     is_done = False
@@ -229,10 +265,3 @@ def converge(engine: Engine, lab: Lab, names: Sequence[str], tell: Callable[[str
 def helper_image(plan: up.Plan) -> str:
     """An image of the stack with a shell in it, for what only the engine's root may do."""
     return plan.image("gateway" if "gateway" in plan.stack.containers else TRAINER)
-
-
-def _link_share(engine: Engine, plan: up.Plan) -> None:
-    folder = nas.nas_folder(plan.lab.home, plan.lab.settings)
-    if folder is None:  # the engine mounts it while a container uses it
-        folder = Path(engine.volume_folder(plan.lab.volume("nas")))
-    nas.link_home(plan.lab.home, folder)

@@ -149,6 +149,14 @@ def local_home(lab: DockerLab, folder: Path) -> Iterator[DockerLab]:
     yield lab
 
 
+@contextmanager
+def lost_pseudonyms(lab: DockerLab, folder: Path) -> Iterator[DockerLab]:
+    """A share with cases, and a home that did not make them."""
+    with a_share(lab, folder) as found:
+        (folder / "nas" / "dataset" / "Task001_heart" / "cases" / "case-1").mkdir(parents=True)
+        yield found
+
+
 Trouble = Callable[[DockerLab, Path], AbstractContextManager[DockerLab]]
 # What is wrong → what was found, what was expected, what to do.
 REFUSALS: dict[str, tuple[Trouble, tuple[str, ...]]] = {
@@ -166,6 +174,10 @@ REFUSALS: dict[str, tuple[Trouble, tuple[str, ...]]] = {
         (NO_BASE, "the base of files-lite, ingest", "Set BASE_IMAGE in .env"),
     ),
     "no image": (no_third_party_image, ("for db", "refused", "Set POSTGRES_IMAGE in .env")),
+    "lost pseudonyms": (
+        lost_pseudonyms,
+        ("pseudonym-key is missing", "the NAS holds cases made with it", "Copy it from a backup"),
+    ),
     "local home": (local_home, ("a home of the local runner", "labloop up --local", "--home")),
 }
 

@@ -2,11 +2,15 @@
 
 import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from stack.engine.settings import GATEWAY_PORTS
+from stack.home import Home
 from tests.docker.engine import docker, wait_for
-from tests.docker.labs import DockerLab
+from tests.docker.labs import DockerLab, free_ports
 
 pytestmark = [pytest.mark.docker, pytest.mark.label_studio]
 
@@ -110,3 +114,18 @@ def test_the_doctor_finds_nothing_wrong(stack: DockerLab) -> None:
     wait_for("files-lite is well", lambda: health(stack, "files-lite") == "healthy", 60)
     said = stack.labloop("doctor", "--env-file", str(stack.env_file))
     assert "containers are healthy" in said and "fail" not in said
+
+
+def test_an_export_that_cannot_be_mounted_is_refused_with_the_engines_words(
+    stack: DockerLab, tmp_path: Path
+) -> None:
+    """Nothing listens there; a kernel without NFS says so even sooner."""
+    given = {**stack.settings, "STACK_NAME": f"{stack.name}-nfs", "NAS_NFS": "127.0.0.1:/export"}
+    ports = {name: str(port) for name, port in zip(GATEWAY_PORTS, free_ports(), strict=True)}
+    env_file = tmp_path / "nfs.env"
+    env_file.write_text("".join(f"{key}={value}\n" for key, value in {**given, **ports}.items()))
+    other = replace(stack, home=Home(tmp_path / "home"), env_file=env_file)
+    said = " ".join(other.up(expect=3).split())
+    assert "127.0.0.1:/export is not usable" in said and "mount" in said and "showmount" in said
+    assert not docker("volume", "ls", "--quiet", "--filter", f"name={stack.name}-nfs")
+    assert not docker("ps", "--all", "--quiet", "--filter", f"name={stack.name}-nfs")

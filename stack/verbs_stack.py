@@ -106,9 +106,15 @@ def _port(text: str) -> tuple[str, int]:
 
 def bring_up(args: argparse.Namespace, home: Home) -> int:
     from stack.bootstrap import Wishes
+    from stack.errors import RefusedError
 
     if not args.local:
         return _up_in_docker(args, home)
+    if _is_in_docker(home):
+        raise RefusedError(
+            f"the stack of {home.root} is in Docker, with databases of its own",
+            hint="`labloop up` starts it; the local runner wants another --home.",
+        )
     wishes = Wishes(args.compose, args.env_file, args.nas, _ports(args.port))
     if args.detach:
         return _up_detached(home, wishes)

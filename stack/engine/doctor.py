@@ -15,19 +15,16 @@ from stack.engine.images import images_of, present_images
 from stack.engine.lab import Lab, is_in_docker, open_lab
 from stack.engine.look import ONE_SHOTS, reason_of, state_of
 from stack.engine.settings import LabSettings
-from stack.engine.start import TRAINER, plan_stack
-from stack.engine.up import Plan, UpWishes, is_troubled, read_lab_settings
+from stack.engine.start import TRAINER, ask
+from stack.engine.up import Plan, UpWishes, is_troubled
 from stack.home import Home
 
 
 def examine_lab(home: Home, env_file: Path | None = None) -> list[Finding]:
     """Everything that is known to keep a stack in Docker from running well."""
-    settings = read_lab_settings(home, UpWishes(env_file))
     try:
         with Engine.connected() as engine:
-            sight = find_nvidia_runtime(engine.info().raw)
-            with_gpu = settings.gpu != "off" and sight.is_worth_a_try
-            plan = plan_stack(home, settings, with_gpu=with_gpu)
+            plan = ask(engine, home, UpWishes(env_file)).plan
             return [
                 *_machine(engine, plan),
                 *_images(plan),

@@ -15,6 +15,8 @@ from imaging.publish import write_json
 from stack.bootstrap import init_nas
 from stack.cli import INTERRUPTED, build_parser, main
 from stack.control import stop
+from stack.engine.lab import make_lab, save_lab
+from stack.engine.settings import LabSettings
 from stack.home import Home
 from stack.lock import only_supervisor
 from stack.processes import marked, start_time
@@ -335,3 +337,12 @@ def test_a_folder_becomes_a_share(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["nas", "init", str(tmp_path / "share")]) == 0
     assert (tmp_path / "share" / ".labloop").is_file()
     assert "labloop up --local --nas" in capsys.readouterr().out
+
+
+def test_the_local_runner_leaves_a_home_of_docker_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"STACK_NAME": "heart"}
+    save_lab(make_lab(Home(tmp_path), LabSettings.from_env(given), [], "0-x"), given)
+    assert main(["up", "--local", "--home", str(tmp_path)]) == 3
+    assert "is in Docker" in capsys.readouterr().err

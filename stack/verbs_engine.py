@@ -73,7 +73,8 @@ def welcome(outcome: Outcome) -> None:
         ]
     rows.append(("trains on", lab.trains_on))
     rows.append(("drop images in", f"{home.nas.dataset}/TaskNNN_what/rawdata/"))
-    rows.append(("write down", f"{home.secret(BACKUP_PASSWORD)}: no backup opens without it"))
+    if settings.has_gateway:
+        rows.append(("write down", f"{home.secret(BACKUP_PASSWORD)}: no backup opens without it"))
     if outcome.has_changed and settings.has_gateway:
         rows.append(("next", "`labloop users add NAME MAIL` for everybody who annotates"))
     console.say()

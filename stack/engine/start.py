@@ -139,7 +139,8 @@ def _look_at_export(engine: Engine, plan: up.Plan) -> None:
     lab = plan.lab
     if lab.settings.nas.kind != "nfs":
         return
-    if nas.look_through_engine(engine, helper_image(plan), lab.home, lab.settings):
+    has_some = nas.look_through_engine(engine, helper_image(plan), lab.home, lab.settings)
+    if has_some and lab.settings.has_gateway:
         require_pseudonym_key(lab.home)
 
 
@@ -220,7 +221,7 @@ def look(engine: Engine, plan: up.Plan, found: Sequence[ContainerState]) -> list
     )
     findings = preflight.examine(settings, around)
     preflight.refuse_failures(findings)
-    if folder is not None and has_cases(Nas(folder)):
+    if settings.has_gateway and folder is not None and has_cases(Nas(folder)):
         require_pseudonym_key(home)
     return [one for one in findings if one.grade == "warn"]
 

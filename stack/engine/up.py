@@ -131,9 +131,10 @@ def prepare(engine: Engine, plan: Plan, helper_image: str) -> None:
     lab, settings = plan.lab, plan.lab.settings
     _check_nas_volume(engine, plan)
     ensure_config(lab.home, ROOT)
-    dealing.make_secrets(lab.home, settings)
     needs = dealing.needs_of(plan.stack, settings.lab_uid)
-    dealing.deal_out(engine, helper_image, lab.home, needs)
+    if needs:  # a box that only trains knows none
+        dealing.make_secrets(lab.home, settings)
+        dealing.deal_out(engine, helper_image, lab.home, needs)
     for name in plan.stack.volumes:
         volume = lab.volume(name)
         if engine.volume_options(volume) is None:

@@ -2,15 +2,18 @@
 
 import os
 import signal
+import ssl
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from stack.engine.settings import GATEWAY_PORTS
 from stack.home import Home
 from tests.docker.engine import docker, wait_for
-from tests.docker.labs import DockerLab, free_ports
+from tests.docker.labs import DockerLab, a_lab, free_ports
 
 pytestmark = [pytest.mark.docker, pytest.mark.label_studio]
 
@@ -129,3 +132,40 @@ def test_an_export_that_cannot_be_mounted_is_refused_with_the_engines_words(
     assert "127.0.0.1:/export is not usable" in said and "mount" in said and "showmount" in said
     assert not docker("volume", "ls", "--quiet", "--filter", f"name={stack.name}-nfs")
     assert not docker("ps", "--all", "--quiet", "--filter", f"name={stack.name}-nfs")
+
+
+def test_a_second_box_that_only_trains_has_one_container_and_no_door(
+    stack: DockerLab, tmp_path: Path
+) -> None:
+    """On the same share: trainers meet there and nowhere else."""
+    given = {"COMPOSE_PROFILES": "trainer", "NAS_PATH": str(stack.home.nas.root)}
+    with a_lab(tmp_path / "second", **given) as second:
+        said = second.up()
+        assert "https://" not in said and "trains on" in said
+        assert list(second.containers()) == ["trainer"]
+        assert "only trains" in second.labloop("users", "list", expect=2)
+        assert second.inspect("trainer")["NetworkSettings"]["Ports"] == {}
+        assert not second.home.secrets.exists(), "it needs none, so it makes none"
+
+
+def test_the_labs_own_certificate_takes_the_place_of_the_authoritys(
+    stack: DockerLab, tmp_path: Path
+) -> None:
+    certificate, key = tmp_path / "lab.crt", tmp_path / "lab.key"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=the lab"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate)]
+    subprocess.run(["openssl", *words, "-keyout", str(key)], check=True, capture_output=True)
+    given = {**stack.settings, "TLS_CERTIFICATE": str(certificate), "TLS_KEY": str(key)}
+    other = tmp_path / "own.env"
+    other.write_text("".join(f"{name}={value}\n" for name, value in given.items() if value))
+    kept = stack.containers()["label-studio"]
+    try:
+        said = stack.labloop("up", "--env-file", str(other))
+        assert f"the lab's own, {certificate}" in said
+        assert stack.containers()["label-studio"] == kept, "only the gateway was made anew"
+        context = ssl.create_default_context(cafile=str(certificate))
+        assert httpx.get(stack.url(), verify=context, trust_env=False).status_code == 200
+    finally:
+        stack.up()
+    with stack.browser() as browser:
+        assert browser.get(stack.url()).status_code == 200

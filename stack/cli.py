@@ -115,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs_demo,
         verbs_engine,
         verbs_images,
+        verbs_machine,
         verbs_model,
         verbs_stack,
         verbs_users,
@@ -126,6 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs_stack.register(verbs)
+    verbs_machine.register(verbs)
     verbs_engine.register(verbs)
     verbs_users.register(verbs)
     verbs_backup.register(verbs)

@@ -55,13 +55,13 @@ def back_up(args: argparse.Namespace, home: Home) -> int:
         return verify(home)
     if args.unlock:
         return unlock(home)
-    from stack.engine import backup, up
-    from stack.engine.lab import open_lab
+    from stack.engine import backup
+    from stack.engine.lab import open_lab, settings_file
     from stack.engine.settings import require_gateway
 
     lab = open_lab(home)
     require_gateway(lab.settings, "databases to save")
-    env_file = args.env_file or up.ENV_FILE
+    env_file = settings_file(home, args.env_file)
     env_text = env_file.read_text(encoding="utf-8") if env_file.is_file() else ""
     progress = console.Progress("backup", "1 minute, the first time as long as copying")
     outcome = backup.back_up(lab, env_text, progress.tell)

@@ -23,6 +23,7 @@ from stack.home import Home
 from stack.settings import inherited_environment, read_env_file
 
 COMPOSE_FILE = ROOT / "compose.yaml"
+ENV_FILE = ROOT / ".env"
 OVERRIDES = ROOT / "stack" / "overrides"
 RECORD = "engine.json"
 VARIABLES = "stack.env"
@@ -54,6 +55,7 @@ class Lab:
     image_tag: str
     trains_on: str = ""  # the GPU or the CPU, and why, for people
     gpu_question: str = ""  # what that was decided from
+    settings_file: Path = ENV_FILE  # the person's own
 
     def volume(self, name: str) -> str:
         """The volume's name in the engine."""
@@ -67,6 +69,16 @@ def record_file(home: Home) -> Path:
 def is_in_docker(home: Home) -> bool:
     """Whether this home's stack is the engine's business."""
     return record_file(home).is_file()
+
+
+def settings_file(home: Home, given: Path | None = None) -> Path:
+    """Where a person's settings are: as given, else as the stack was last started, else `.env`."""
+    if given is not None:
+        return given.absolute()
+    try:
+        return Path(str(read_json(record_file(home))["settings_file"]))
+    except (RecordError, KeyError):
+        return ENV_FILE
 
 
 def open_lab(home: Home) -> Lab:
@@ -87,6 +99,7 @@ def open_lab(home: Home) -> Lab:
             lab,
             trains_on=str(record.get("trains_on", "")),
             gpu_question=str(record.get("gpu_question", "")),
+            settings_file=settings_file(home),
         )
     except (RecordError, KeyError, TypeError) as error:
         raise StackError(
@@ -126,6 +139,7 @@ def save_lab(planned: Lab, variables: Mapping[str, str]) -> Lab:
         "image_tag": lab.image_tag,
         "trains_on": lab.trains_on,
         "gpu_question": lab.gpu_question,
+        "settings_file": str(lab.settings_file),
     }
     write_json(record_file(lab.home), record)
     return lab

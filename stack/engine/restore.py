@@ -28,7 +28,7 @@ from stack.engine.bare_restic import BareRestic
 from stack.engine.docker_call import Docker
 from stack.engine.engine import Engine
 from stack.engine.images import image_settings
-from stack.engine.lab import Lab, save_lab
+from stack.engine.lab import Lab, save_lab, settings_file
 from stack.engine.manifest import (
     Manifest,
     area_of,
@@ -107,7 +107,7 @@ def restore(home: Home, wishes: RestoreWishes, ask: Callable[[str], str], tell: 
         settings = _settings(home, wishes, wishes.env_file)
         tell("looks into the repository")
         found = _look(home, settings, wishes)
-        notes, env_file = [], wishes.env_file or up.ENV_FILE
+        notes, env_file = [], settings_file(home, wishes.env_file)
         is_new = not env_file.is_file()
         if is_new:
             _write_env(env_file, found.env_text)
@@ -115,6 +115,7 @@ def restore(home: Home, wishes: RestoreWishes, ask: Callable[[str], str], tell: 
             settings = _settings(home, wishes, env_file)
         try:
             plan = plan_stack(home, settings, with_gpu=False)
+            plan = replace(plan, lab=replace(plan.lab, settings_file=env_file))
             return _restore(plan, found, wishes, ask, tell, notes)
         except RefusedError:
             if is_new:

@@ -30,7 +30,7 @@ from stack.engine.gpu_runtime import (
 from stack.engine.image_tag import image_tag
 from stack.engine.images import build_overrides, ensure_images, image_settings
 from stack.engine.known_good import keep_good
-from stack.engine.lab import Lab, is_in_docker, open_lab, save_lab
+from stack.engine.lab import Lab, is_in_docker, open_lab, save_lab, settings_file
 from stack.engine.settings import LabSettings
 from stack.environments import ROOT
 from stack.errors import RefusedError, StackError
@@ -79,7 +79,7 @@ def start(home: Home, wishes: up.UpWishes) -> Outcome:
         _refuse_other_version(engine, home, asked.plan)
         warnings = look(engine, asked.plan, found)
         plan = settle(engine, asked, wishes)
-        env_file = wishes.env_file or up.ENV_FILE
+        env_file = plan.lab.settings_file
         if ensure_env_file(env_file, asked.settings.lab_host):
             console.say(f"settings written to {env_file}")
         lab = start_plan(engine, plan)
@@ -131,7 +131,9 @@ def settle(engine: Engine, asked: Asked, wishes: up.UpWishes) -> up.Plan:
         ensure_images(plan.lab, offline=wishes.is_offline)
     _look_at_export(engine, plan)
     question = gpu_question(asked.settings, asked.sight)
-    return replace(plan, lab=replace(plan.lab, trains_on=decision.words, gpu_question=question))
+    file = settings_file(plan.lab.home, wishes.env_file)
+    lab = replace(plan.lab, trains_on=decision.words, gpu_question=question, settings_file=file)
+    return replace(plan, lab=lab)
 
 
 def _look_at_export(engine: Engine, plan: up.Plan) -> None:

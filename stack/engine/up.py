@@ -24,6 +24,7 @@ from stack.engine.lab import (
     derived_variables,
     env_text,
     make_lab,
+    settings_file,
 )
 from stack.engine.settings import LabSettings
 from stack.environments import ROOT
@@ -31,7 +32,6 @@ from stack.errors import NotReadyError, RefusedError
 from stack.home import Home
 from stack.settings import read_env_file
 
-ENV_FILE = ROOT / ".env"
 NO_FILE = Path(os.devnull)
 READY_S = 900.0  # the first start: databases, migrations, Nextcloud's installation on two cores
 PATIENCE_S = 75.0  # more than two health checks
@@ -46,7 +46,7 @@ Tell = Callable[[str], None]
 class UpWishes:
     """What the person who calls may choose."""
 
-    env_file: Path | None = None  # default: .env of the repository
+    env_file: Path | None = None  # default: as the stack was last started, else .env
     is_offline: bool = False
     bundle: Path | None = None  # a folder that `labloop bundle` made
 
@@ -76,7 +76,7 @@ def read_lab_settings(home: Home, wishes: UpWishes) -> LabSettings:
     Raises:
         UsageError, SettingsError: a setting cannot be used, or nobody knows it.
     """
-    path = wishes.env_file or ENV_FILE
+    path = settings_file(home, wishes.env_file)
     # The first time there is none; it is written when all else is known to be well.
     file = path if path.is_file() else NO_FILE
     given = read_settings(Wishes(env_file=file), read_compose(COMPOSE_FILE))

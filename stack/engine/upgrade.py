@@ -15,7 +15,7 @@ from stack.engine.compose_call import ComposeFailedError
 from stack.engine.docker_call import Docker
 from stack.engine.engine import Engine
 from stack.engine.known_good import go_back, keep_good
-from stack.engine.lab import Lab, open_lab
+from stack.engine.lab import Lab, open_lab, settings_file
 from stack.engine.old_images import prune
 from stack.engine.restore import RestoreWishes, complete_nextcloud, restore
 from stack.engine.start import ask, converge, look, settle, start_plan
@@ -82,7 +82,7 @@ def _pause_and_back_up(engine: Engine, old: Lab, env_file: Path | None) -> str:
     """
     running = [one for one in engine.containers(old.compose.project) if one.status == "running"]
     names = [one.name for one in running if one.service != DATABASE]
-    file = env_file or up.ENV_FILE
+    file = settings_file(old.home, env_file)
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     console.say("the stack pauses for a backup and the new version; annotators wait")
     engine.stop(names)

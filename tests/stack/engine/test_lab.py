@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stack.engine.lab import (
+    ENV_FILE,
     NotInDockerError,
     docker_environment,
     env_text,
@@ -10,6 +12,7 @@ from stack.engine.lab import (
     make_lab,
     open_lab,
     save_lab,
+    settings_file,
 )
 from stack.engine.settings import LabSettings
 from stack.errors import StackError, UsageError
@@ -28,6 +31,15 @@ def test_a_lab_is_opened_as_it_was_saved(tmp_path: Path) -> None:
     command = saved.compose.command
     assert command[:4] == ["docker", "compose", "--project-name", "heart"]
     assert any(word.endswith("stack/overrides/gpu.yaml") for word in command)
+
+
+def test_a_stack_keeps_to_the_settings_it_was_started_with(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert settings_file(home) == ENV_FILE
+    planned = make_lab(home, LabSettings.from_env({}), [], "0-x")
+    save_lab(replace(planned, settings_file=tmp_path / "heart.env"), {})
+    assert settings_file(home) == open_lab(home).settings_file == tmp_path / "heart.env"
+    assert settings_file(home, Path("other.env")) == Path("other.env").absolute()
 
 
 def test_a_home_without_a_stack_in_docker_says_so(tmp_path: Path) -> None:

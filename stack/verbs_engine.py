@@ -26,7 +26,12 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     destroy.add_argument("--yes", metavar="STACK_NAME", help="do not ask; say its name instead")
     destroy.set_defaults(act=destroy_stack)
     upgrade = verbs.add_parser("upgrade", help="to the checkout's version, behind a backup")
-    upgrade.add_argument("--env-file", type=Path, metavar="FILE", help="settings (default: as the stack was started, else .env)")
+    upgrade.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="settings (default: as the stack was started, else .env)",
+    )
     upgrade.set_defaults(act=upgrade_stack)
     compose = verbs.add_parser("compose", help="docker compose, with this stack's files")
     compose.add_argument("words", nargs=argparse.REMAINDER, metavar="WORDS")

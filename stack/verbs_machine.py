@@ -27,7 +27,12 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     init.set_defaults(act=init_share)
     doctor = verbs.add_parser("doctor", help="is this machine fit to run the stack?")
     doctor.add_argument("--local", action="store_true", help="without Docker")
-    doctor.add_argument("--env-file", type=Path, metavar="FILE", help="settings (default: as the stack was started, else .env)")
+    doctor.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="settings (default: as the stack was started, else .env)",
+    )
     doctor.set_defaults(act=examine)
     setup = verbs.add_parser("setup", help="make or repair the Python environments")
     setup.add_argument("--force", action="store_true", help="remake them from nothing")

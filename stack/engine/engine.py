@@ -217,35 +217,38 @@ class Engine:
         user: str,
         rights: Sequence[str],
     ) -> str:
-        from docker.errors import APIError, ContainerError
+        from docker.errors import APIError
 
+        container = self._client.containers.create(
+            image,
+            entrypoint=["sh", "-ec", script, "sh"],
+            command=list(arguments),
+            user=user,
+            network_mode="none",
+            read_only=True,
+            cap_drop=["ALL"],
+            cap_add=list(rights),
+            security_opt=["no-new-privileges:true"],
+            volumes=[f"{source}:{target}" for source, target in mounts.items()],
+        )
         try:
-            output = self._client.containers.run(
-                image,
-                entrypoint=["sh", "-ec", script, "sh"],
-                command=list(arguments),
-                user=user,
-                remove=True,
-                network_mode="none",
-                read_only=True,
-                cap_drop=["ALL"],
-                cap_add=list(rights),
-                security_opt=["no-new-privileges:true"],
-                volumes=[f"{source}:{target}" for source, target in mounts.items()],
-                stdout=True,
-                stderr=True,
-            )
-        except ContainerError as error:
-            said = error.stderr or b""
-            words = said if isinstance(said, str) else said.decode("utf-8", "replace")
-            raise EngineError(
-                f"a helper container of {image} ended with exit code {error.exit_status}: "
-                f"{words.strip()}",
-                hint="The files it was to prepare are in the home's secrets/ and in its volumes.",
-            ) from error
+            container.start()  # mounts the volumes, too
+            code = int(container.wait()["StatusCode"])
+            said = {
+                stream: container.logs(stdout=stream == "out", stderr=stream == "err")
+                for stream in ("out", "err")
+            }
         except APIError as error:
             raise EngineError(f"a helper container of {image}: {_words(error)}") from error
-        return bytes(output).decode("utf-8", "replace")
+        finally:
+            container.remove(force=True, v=True)
+        if code != 0:
+            raise EngineError(
+                f"a helper container of {image} ended with exit code {code}: "
+                f"{bytes(said['err']).decode('utf-8', 'replace').strip()}",
+                hint="The files it was to prepare are in the home's secrets/ and in its volumes.",
+            )
+        return bytes(said["out"]).decode("utf-8", "replace")
 
     def read_file(self, container: str, path: str) -> bytes:
         """A small file out of a container."""

@@ -76,7 +76,7 @@ def welcome(outcome: Outcome) -> None:
             ("TensorBoard", f"{settings.url('board')} (for whoever is logged in to Label Studio)"),
             *authority(outcome.lab),
         ]
-    rows.append(("trains on", lab.trains_on))
+    rows.append(("GPU", lab.trains_on))
     rows.append(("drop images in", f"{home.nas.dataset}/TaskNNN_what/rawdata/"))
     if settings.has_gateway:
         rows.append(("write down", f"{home.secret(BACKUP_PASSWORD)}: no backup opens without it"))

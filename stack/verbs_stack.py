@@ -268,11 +268,14 @@ def show_status(args: argparse.Namespace, home: Home) -> int:
     if found.note:
         console.warn(found.note)
     console.say()
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (one.name, one.state, str(one.pid or "-"), one.url or "-", _reason(one))
         for one in found.services
     ]
-    console.table(("SERVICE", "STATE", "PID", "URL", "REASON"), rows, STATE_COLORS)
+    headers: tuple[str, ...] = ("SERVICE", "STATE", "PID", "URL", "REASON")
+    if in_docker:  # whose processes are the engine's business
+        headers, rows = _without(headers, 2), [_without(row, 2) for row in rows]
+    console.table(headers, rows, STATE_COLORS)
     _say_last_words(found.services)
     if found.tasks:
         console.say()
@@ -285,6 +288,10 @@ def show_status(args: argparse.Namespace, home: Home) -> int:
         for name, words in found.machine.items():
             console.say(f"{name}: {words}")
     return 0 if found.is_healthy else 1
+
+
+def _without(cells: tuple[str, ...], column: int) -> tuple[str, ...]:
+    return cells[:column] + cells[column + 1 :]
 
 
 def _reason(service: ServiceStatus) -> str:

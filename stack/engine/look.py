@@ -56,7 +56,7 @@ def overview(lab: Lab, engine: Engine, wanted: Sequence[str]) -> Overview:
 
 def machine(lab: Lab, engine: Engine) -> dict[str, str]:
     """What people ask next: what it trains on, and how much room is left."""
-    facts = {"trains on": lab.trains_on}
+    facts = {"GPU": lab.trains_on}
     places = {"disk": engine.info().root, "NAS": lab.home.nas.root}
     for name, folder in places.items():
         try:

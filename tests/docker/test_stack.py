@@ -43,7 +43,7 @@ def test_status_tells_every_service_and_the_machine(stack: DockerLab) -> None:
     for name in ("gateway", "db", "label-studio", "ml-backend", "ingest", "watchdog", "trainer"):
         assert f"{name} " in said
     assert "unhealthy" not in said
-    assert "trains on:" in said and "GiB free" in said
+    assert "GPU: trainings run on" in said and "GiB free" in said
 
 
 def test_a_hung_service_is_told_with_its_reason(stack: DockerLab) -> None:
@@ -141,7 +141,7 @@ def test_a_second_box_that_only_trains_has_one_container_and_no_door(
     given = {"COMPOSE_PROFILES": "trainer", "NAS_PATH": str(stack.home.nas.root)}
     with a_lab(tmp_path / "second", **given) as second:
         said = second.up()
-        assert "https://" not in said and "trains on" in said
+        assert "https://" not in said and "trainings run on" in said
         assert list(second.containers()) == ["trainer"]
         assert "only trains" in second.labloop("users", "list", expect=2)
         assert second.inspect("trainer")["NetworkSettings"]["Ports"] == {}

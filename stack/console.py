@@ -16,9 +16,12 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
-def ask(question: str) -> None:
-    """A question whose answer is typed behind it."""
+def ask(question: str) -> str:
+    """What a person types behind the question; empty where nobody can."""
+    if not sys.stdin.isatty():
+        return ""
     print(question, end="", flush=True)
+    return sys.stdin.readline().strip()
 
 
 def complain(message: str, hint: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -188,4 +187,4 @@ def put_back(args: argparse.Namespace, home: Home) -> int:
 def _ask(question: str) -> str:
     console.say()
     console.say(question)
-    return sys.stdin.readline().strip() if sys.stdin.isatty() else ""
+    return console.ask("")

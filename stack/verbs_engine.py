@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,7 +126,7 @@ def destroy_stack(args: argparse.Namespace, home: Home) -> int:
                 f"  {volume}{'  (the share itself stays)' if volume == lab.volume('nas') else ''}"
             )
         console.say(f"It keeps the NAS ({home.nas.root}), {home.secrets}, .env and the images.")
-        answer = args.yes if args.yes is not None else _ask(f"Type {name} to go on: ")
+        answer = args.yes if args.yes is not None else console.ask(f"Type {name} to go on: ")
         if answer != name:
             raise RefusedError(
                 f"the answer was {answer!r}, expected {name!r}; nothing was removed",
@@ -139,13 +138,6 @@ def destroy_stack(args: argparse.Namespace, home: Home) -> int:
     record_file(home).unlink(missing_ok=True)
     console.say("the stack and its databases are gone")
     return 0
-
-
-def _ask(question: str) -> str:
-    if not sys.stdin.isatty():
-        return ""
-    console.ask(question)
-    return sys.stdin.readline().strip()
 
 
 def call_compose(args: argparse.Namespace, home: Home) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stack.doctor import Finding
-from stack.engine import gpu, nas, preflight
+from stack.engine import gpu, preflight
 from stack.engine.docker_call import Docker
 from stack.engine.engine import ContainerState, Engine, EngineError
 from stack.engine.gpu_runtime import choose_gpu, find_nvidia_runtime, torch_of, try_gpu
@@ -15,7 +15,7 @@ from stack.engine.images import images_of, present_images
 from stack.engine.lab import Lab, is_in_docker, open_lab
 from stack.engine.look import ONE_SHOTS, reason_of, state_of
 from stack.engine.settings import LabSettings
-from stack.engine.start import TRAINER, ask
+from stack.engine.start import TRAINER, ask, surroundings
 from stack.engine.up import Plan, UpWishes, is_troubled
 from stack.home import Home
 
@@ -37,18 +37,12 @@ def examine_lab(home: Home, env_file: Path | None = None) -> list[Finding]:
 
 def _machine(engine: Engine, plan: Plan) -> Iterator[Finding]:
     lab = plan.lab
-    found = engine.containers(lab.compose.project)
-    folder = nas.nas_folder(lab.home, lab.settings)
-    is_to_be_made = lab.settings.nas.kind == "home" and folder is not None and not folder.exists()
-    around = preflight.Surroundings(
-        engine.info(),
-        lab.compose.run("version", "--short").strip(),
-        None if is_to_be_made else folder,
-        frozenset(port for one in found for _, port in one.ports),
-    )
+    around = surroundings(engine, plan, engine.containers(lab.compose.project))
     yield from preflight.examine(lab.settings, around)
-    if is_to_be_made:
-        yield Finding("ok", "nas", f"{folder} is made at the first start (NAS_PATH is not set)")
+    if around.nas is None and lab.settings.nas.kind == "home":
+        yield Finding(
+            "ok", "nas", f"{lab.home.nas_folder} is made at the first start (NAS_PATH is not set)"
+        )
 
 
 def _images(plan: Plan) -> Iterator[Finding]:

@@ -144,18 +144,6 @@ class Engine:
         text = self._client.api.logs(name, stdout=True, stderr=True, tail=lines)
         return [line for line in text.decode("utf-8", "replace").splitlines() if line]
 
-    def has_image(self, name: str) -> bool:
-        from docker.errors import ImageNotFound
-
-        try:
-            self._client.images.get(name)
-        except ImageNotFound:
-            return False
-        return True
-
-    def missing_images(self, names: Iterable[str]) -> list[str]:
-        return [name for name in dict.fromkeys(names) if not self.has_image(name)]
-
     def volumes(self, stack: str) -> list[str]:
         """The names of the stack's volumes."""
         found = self._client.volumes.list(filters={"label": f"{STACK_LABEL}={stack}"})

@@ -7,7 +7,6 @@ machine mounts it, with mount.cifs and the file, and the containers get the fold
 
 import os
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 from imaging.layout import MARKER
@@ -167,7 +166,3 @@ def link_home(home: Home, folder: Path) -> None:
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(folder)
-
-
-def same_options(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return dict(found) == dict(wanted)

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -244,21 +244,3 @@ def clock(folder: Path) -> Finding:
         grade: Grade = "fail" if abs(age_s) > CLOCK_FAIL_S else "warn"
         return Finding(grade, "clock", found, "let both follow one time server (NTP)")
     return Finding("ok", "clock", f"NAS and machine agree within {CLOCK_SKEW_S:.0f} s")
-
-
-def images(missing: Iterable[str], reasons: Mapping[str, str]) -> Finding:
-    """Images that are neither here nor to be had.
-
-    Args:
-        missing: their names.
-        reasons: name → why it cannot be pulled, where that was tried.
-    """
-    names = list(missing)
-    if names:
-        words = "; ".join(f"{name} ({reasons.get(name, 'not here')})" for name in names)
-        advice = (
-            "pull or load it, name another in .env (BASE_IMAGE, DEEPO_IMAGE, …_IMAGE, "
-            "REGISTRY_PREFIX), or start from a bundle (docs/images.md)"
-        )
-        return Finding("fail", "images", f"cannot be had: {words}", advice)
-    return Finding("ok", "images", "all that are needed are here or can be had")

@@ -28,7 +28,7 @@ from stack.engine.gpu_runtime import (
     try_gpu,
 )
 from stack.engine.image_tag import image_tag
-from stack.engine.images import build_overrides, ensure_images, image_settings
+from stack.engine.images import build_overrides, ensure_images, image_settings, present_images
 from stack.engine.known_good import keep_good
 from stack.engine.lab import Lab, is_in_docker, open_lab, save_lab, settings_file
 from stack.engine.settings import LabSettings
@@ -60,6 +60,7 @@ class Asked:
     settings: LabSettings
     sight: Sight  # what speaks for a GPU
     with_gpu: bool
+    before: Lab | None  # as it was last started
 
 
 def start(home: Home, wishes: up.UpWishes) -> Outcome:
@@ -73,10 +74,10 @@ def start(home: Home, wishes: up.UpWishes) -> Outcome:
     with Engine.connected() as engine:
         asked = ask(engine, home, wishes)
         found = engine.containers(asked.plan.lab.compose.project)
-        before = remembered(home)
+        before = asked.before
         if before is not None and up.is_converged(up.config_hashes(asked.plan.lab), found):
             return Outcome(before, found, (), has_changed=False)
-        _refuse_other_version(engine, home, asked.plan)
+        _refuse_other_version(engine, asked)
         warnings = look(engine, asked.plan, found)
         plan = settle(engine, asked, wishes)
         env_file = plan.lab.settings_file
@@ -96,7 +97,8 @@ def ask(engine: Engine, home: Home, wishes: up.UpWishes) -> Asked:
     before = remembered(home)
     if before is not None and before.gpu_question == gpu_question(settings, sight):
         with_gpu = OVERRIDE in before.overrides  # the same question was answered then
-    return Asked(plan_stack(home, settings, with_gpu=with_gpu), settings, sight, with_gpu)
+    plan = plan_stack(home, settings, with_gpu=with_gpu)
+    return Asked(plan, settings, sight, with_gpu, before)
 
 
 def gpu_question(settings: LabSettings, sight: Sight) -> str:
@@ -120,7 +122,7 @@ def settle(engine: Engine, asked: Asked, wishes: up.UpWishes) -> up.Plan:
     """
     plan = asked.plan
     # Where an image is there to try with, a broken GPU is known before anything is built.
-    decision = _decide_gpu(plan, asked.sight, _image_here(engine, plan))
+    decision = _decide_gpu(plan, asked.sight, _image_here(plan))
     if wishes.bundle is not None:
         load_bundle(plan.lab, wishes.bundle)
     ensure_images(plan.lab, offline=wishes.is_offline)
@@ -179,10 +181,9 @@ def _decide_gpu(plan: up.Plan, sight: Sight, image: str) -> GpuDecision | None:
     return choose_gpu(setting, try_gpu(Docker.here(), image, sight)).check()
 
 
-def _image_here(engine: Engine, plan: up.Plan) -> str:
+def _image_here(plan: up.Plan) -> str:
     """An image that is there already; empty on a clean box."""
-    missing = engine.missing_images(plan.images)
-    return next((name for name in plan.images if name not in missing), "")
+    return next(iter(present_images(Docker.here(), plan.images)), "")
 
 
 def _refuse_local_home(home: Home) -> None:
@@ -194,9 +195,9 @@ def _refuse_local_home(home: Home) -> None:
         )
 
 
-def _refuse_other_version(engine: Engine, home: Home, plan: up.Plan) -> None:
+def _refuse_other_version(engine: Engine, asked: Asked) -> None:
     """A stack with data changes its version in `labloop upgrade`, behind a backup."""
-    before = remembered(home)
+    plan, before = asked.plan, asked.before
     if before is None or engine.volume_options(plan.lab.volume("db")) is None:
         return
     if before.image_tag != plan.lab.image_tag:
@@ -213,19 +214,27 @@ def look(engine: Engine, plan: up.Plan, found: Sequence[ContainerState]) -> list
     settings, home = plan.lab.settings, plan.lab.home
     if settings.nas.kind == "smb":
         nas.make_ready(home, settings)
+    around = surroundings(engine, plan, found)
+    findings = preflight.examine(settings, around)
+    preflight.refuse_failures(findings)
+    if settings.has_gateway and around.nas is not None and has_cases(Nas(around.nas)):
+        require_pseudonym_key(home)
+    return [one for one in findings if one.grade == "warn"]
+
+
+def surroundings(
+    engine: Engine, plan: up.Plan, found: Sequence[ContainerState]
+) -> preflight.Surroundings:
+    """What the preflight looks at; no share where the first start makes the folder."""
+    settings, home = plan.lab.settings, plan.lab.home
     folder = nas.nas_folder(home, settings)
     is_made_by_us = settings.nas.kind == "home" and folder is not None and not folder.exists()
-    around = preflight.Surroundings(
+    return preflight.Surroundings(
         engine=engine.info(),
         compose_version=plan.lab.compose.run("version", "--short").strip(),
         nas=None if is_made_by_us else folder,
         own_ports=frozenset(port for one in found for _, port in one.ports),
     )
-    findings = preflight.examine(settings, around)
-    preflight.refuse_failures(findings)
-    if settings.has_gateway and folder is not None and has_cases(Nas(folder)):
-        require_pseudonym_key(home)
-    return [one for one in findings if one.grade == "warn"]
 
 
 def start_plan(engine: Engine, plan: up.Plan) -> Lab:

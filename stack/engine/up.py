@@ -93,10 +93,14 @@ def plan_up(home: Home, settings: LabSettings, overrides: Sequence[str], image_t
     variables = derived_variables(home, settings, image_tag)
     home.run.mkdir(parents=True, exist_ok=True)
     write_text(lab.compose.env_file, env_text(variables))
-    stack = read_stack(
-        lab.compose.files, variables, project=settings.stack_name, folder=lab.compose.folder
-    )
-    return Plan(lab, variables, stack.with_profiles({settings.profile}))
+    return Plan(lab, variables, described(lab, variables))
+
+
+def described(lab: Lab, variables: Mapping[str, str]) -> Stack:
+    """What the files say of the stack's profile, with these variables filled in."""
+    compose = lab.compose
+    stack = read_stack(compose.files, variables, project=compose.project, folder=compose.folder)
+    return stack.with_profiles({compose.profile})
 
 
 def config_hashes(lab: Lab) -> dict[str, str]:
@@ -149,7 +153,7 @@ def _check_nas_volume(engine: Engine, plan: Plan) -> None:
     wanted = nas.volume_options(plan.lab.home, plan.lab.settings)
     volume = plan.lab.volume("nas")
     found = engine.volume_options(volume)
-    if found is not None and not nas.same_options(found, wanted):
+    if found is not None and dict(found) != wanted:
         raise RefusedError(
             f"this stack's NAS is {found.get('device')} ({found.get('o')}), "
             f"asked for was {wanted['device']} ({wanted['o']})",

@@ -8,12 +8,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stack.compose import read_stack
 from stack.engine import dealing
 from stack.engine.compose_call import ComposeFailedError
 from stack.engine.engine import Engine
 from stack.engine.lab import Lab
 from stack.engine.settings import require_gateway
+from stack.engine.up import described
 from stack.errors import StackError, UsageError
 from stack.runtime import accounts
 from stack.settings import read_env_file
@@ -150,10 +150,7 @@ def _files_lite(lab: Lab, words: tuple[str, ...], password: str) -> str:
 
 def deal_again(lab: Lab, service: str) -> None:
     """Hand a service its secrets anew, after one of them was changed."""
-    variables = read_env_file(lab.compose.env_file)
-    stack = read_stack(
-        lab.compose.files, variables, project=lab.compose.project, folder=lab.compose.folder
-    )
+    stack = described(lab, read_env_file(lab.compose.env_file))
     needs = [one for one in dealing.needs_of(stack, lab.settings.lab_uid) if one.service == service]
     image = str(stack.containers["gateway"].image)
     with Engine.connected() as engine:

@@ -9,6 +9,7 @@ ImagingError
 ├── AlreadyPublishedError    the final folder is there already
 ├── CorruptFolderError       a published folder no longer matches its manifest
 ├── PictureError             a picture cannot be read, or must not be
+│   └── VolumeError          … and it is a volume
 ├── GridMismatchError        two arrays do not share one grid
 ├── CodecError               an annotation result cannot be decoded
 ├── SnapshotError            a snapshot cannot be frozen or fails its checks
@@ -129,6 +130,12 @@ class PictureError(ImagingError):
     def __init__(self, message: str, *, reason: str = "broken", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.reason = reason  # a keyword: services/ingest/README.md lists them
+
+
+class VolumeError(PictureError):
+    """A volume cannot be read, or must not be. The reason is meant for whoever dropped it."""
+
+    hint = "Export the series again, whole and as it came from the scanner, and drop it in rawdata."
 
 
 class GridMismatchError(ImagingError):

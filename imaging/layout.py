@@ -37,6 +37,11 @@ class TaskFolder:
         return self.root / "rejected"
 
     @property
+    def quarantine(self) -> Path:
+        """What may show a person's name; each waits for somebody's decision (`labloop release`)."""
+        return self.root / "quarantine"
+
+    @property
     def cases(self) -> Path:
         return self.root / "cases"
 

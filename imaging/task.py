@@ -20,6 +20,9 @@ from imaging.publish import write_text
 
 Kind = Literal["classification", "segmentation"]
 Sampling = Literal["sequential", "uniform", "uncertainty"]
+Fill = Literal["unseen", "between"]
+Axis = Literal["auto", "axial", "coronal", "sagittal"]
+PICTURE = "picture"  # the modality of a task of pictures; any other word is one of volumes
 HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
 Scalar = str | int | float | bool
 # What comes through PyYAML from the conversion of a bad date or number, or from deep nesting.
@@ -35,6 +38,17 @@ class AnnotationPolicy:
 
     sampling: Sampling = "uncertainty"
     per_task: int = 1  # annotations wanted for each case
+    max_slices: int = 100  # volumes of more slices are offered as key slices
+    fill: Fill = "unseen"  # which slices without regions are interpolated, see docs/data-format.md
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePolicy:
+    """How volumes are shown; nothing here matters to a task of pictures."""
+
+    axis: Axis = "auto"  # which way slices are cut; auto: as they were acquired
+    window: str = "auto"  # a CT preset, "centre/width" in HU, or auto: by modality and labels
+    channels: tuple[str, ...] = ()  # of multi-modal cases, in order: T1, T2, FLAIR
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +98,19 @@ class TaskConfig:
     kind: Kind
     scheme: LabelScheme
     title: str = ""
-    modality: str = "picture"
+    modality: str = PICTURE  # or DICOM's word for volumes: CT, MR, PT …
     multi_label: bool = False  # classification: several classes may hold at once
     annotation: AnnotationPolicy = AnnotationPolicy()
     split: SplitPolicy = SplitPolicy()
     retrain: RetrainPolicy = RetrainPolicy()
     recipe: RecipeChoice = RecipeChoice()
     gate: GatePolicy = GatePolicy()
+    volume: VolumePolicy = VolumePolicy()
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the cases are volumes rather than pictures."""
+        return self.modality != PICTURE
 
 
 def load_task(path: Path) -> TaskConfig:
@@ -117,13 +137,14 @@ def parse_task(document: object, *, where: str) -> TaskConfig:
         kind=cast(Kind, read.choice("kind", ("classification", "segmentation"))),
         scheme=_scheme(read),
         title=read.text("title", default=""),
-        modality=read.text("modality", default="picture"),
+        modality=read.text("modality", default=PICTURE),
         multi_label=read.boolean("multi_label", default=False),
         annotation=_annotation(read.section("annotation")),
         split=_split(read.section("split")),
         retrain=_retrain(read.section("retrain")),
         recipe=_recipe(read.section("recipe")),
         gate=_gate(read.section("gate")),
+        volume=_volume(read.section("volume")),
     )
     if read.finish():
         raise TaskConfigError(where, read.problems)
@@ -138,10 +159,13 @@ def dump_task(config: TaskConfig) -> str:
     if config.kind == "classification":
         head["multi_label"] = config.multi_label
     recipe = {"name": config.recipe.name, "budget_s": config.recipe.budget_s}
+    if config.is_volume:
+        volume = _plain(config.volume) | {"channels": list(config.volume.channels)}
+        head["volume"] = volume
     sections: list[tuple[str, dict[str, object]]] = [
         ("What this task is.", head),
         ("In order: index 1, 2, …; where two overlap, the later one wins.", {"labels": labels}),
-        ("How annotators are served.", {"annotation": _plain(config.annotation)}),
+        ("How annotators are served.", {"annotation": _annotation_record(config)}),
         ("Shares of the patients; held-out ones never train.", {"split": _plain(config.split)}),
         ("When new labels start a training run.", {"retrain": _plain(config.retrain)}),
         ("What is trained, and for how long.", {"recipe": recipe | dict(config.recipe.overrides)}),
@@ -156,6 +180,11 @@ def dump_task(config: TaskConfig) -> str:
 def save_task(path: Path, config: TaskConfig) -> None:
     """Write task.yaml in one step."""
     write_text(path, dump_task(config))
+
+
+def _annotation_record(config: TaskConfig) -> dict[str, object]:
+    record = _plain(config.annotation)
+    return record if config.is_volume else {k: record[k] for k in ("sampling", "per_task")}
 
 
 def _plain(policy: object) -> dict[str, object]:
@@ -266,7 +295,21 @@ def _label_name(found: object) -> str | None:
 
 def _annotation(read: _Reader) -> AnnotationPolicy:
     sampling = read.choice("sampling", ("sequential", "uniform", "uncertainty"), "uncertainty")
-    return AnnotationPolicy(cast(Sampling, sampling), read.integer("per_task", 1, 1, 20))
+    return AnnotationPolicy(
+        sampling=cast(Sampling, sampling),
+        per_task=read.integer("per_task", 1, 1, 20),
+        max_slices=read.integer("max_slices", 100, 2, 1000),
+        fill=cast(Fill, read.choice("fill", ("unseen", "between"), "unseen")),
+    )
+
+
+def _volume(read: _Reader) -> VolumePolicy:
+    channels = read.left.pop("channels", [])
+    if not isinstance(channels, list) or not all(isinstance(one, str) for one in channels):
+        read.problem("channels", channels, "a list of names")
+        channels = []
+    axis = read.choice("axis", ("auto", "axial", "coronal", "sagittal"), "auto")
+    return VolumePolicy(cast(Axis, axis), read.text("window", "auto"), tuple(channels))
 
 
 def _split(read: _Reader) -> SplitPolicy:

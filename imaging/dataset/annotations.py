@@ -43,6 +43,10 @@ class AnnotationRecord:
     lead_time_s: float | None = None
     model_version: str | None = None  # the prediction the annotator started from
     landed_at: str = ""
+    # Volumes: the slice (a RAS+ voxel index along the paged axis) that each picture of the task
+    # showed when it was answered, by item_index. None for pictures, and for imported labels of
+    # volumes, whose pictures are all slices in order.
+    items: tuple[int, ...] | None = None
 
     @property
     def file_name(self) -> str:
@@ -93,6 +97,7 @@ def parse_annotation(record: Mapping[str, Any], *, where: str) -> AnnotationReco
             lead_time_s=None if lead_time is None else float(lead_time),
             model_version=record["model_version"],
             landed_at=str(record["landed_at"]),
+            items=None if record.get("items") is None else tuple(map(int, record["items"])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{where}: {error!r} while reading an annotation") from error

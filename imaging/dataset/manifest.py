@@ -20,6 +20,14 @@ class AnswerFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A further image file of a case: one channel of a volume."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotCase:
     """One case as it was frozen: an image, its truth, and which side it is on."""
 
@@ -28,11 +36,17 @@ class SnapshotCase:
     split: Split
     image: Path
     image_sha256: str
-    labels: Path | None  # segmentation: label map, PNG, uint8
+    labels: Path | None  # segmentation: label map, uint8; PNG, of volumes .nii.gz
     classes: tuple[str, ...] | None  # classification: in the scheme's order
     labels_sha256: str | None = None
     present: tuple[str, ...] = ()  # labels that the case shows, whichever kind the task is
     answers: tuple[AnswerFile, ...] = ()
+    more_images: tuple[ImageFile, ...] = ()  # volumes: the channels after the first
+    interpolated: tuple[int, ...] = ()  # volumes: slices nobody drew, filled from their neighbours
+
+    @property
+    def is_volume(self) -> bool:
+        return self.image.name.endswith(".nii.gz")
 
 
 @dataclass(frozen=True, slots=True)

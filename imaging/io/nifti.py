@@ -45,7 +45,8 @@ def write_nifti(path: Path, array_XYZ: NDArray[Any], grid: Grid) -> None:
         raise GridMismatchError(grid.shape_XYZ, array_XYZ.shape)
     image = nibabel.Nifti1Image(to_stored(array_XYZ, grid), np.array(grid.stored_affine))
     image.header.set_xyzt_units("mm")
-    write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1))
+    # No time in the gzip header: the same label map has the same hash, whenever it was written.
+    write_bytes(path, igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def read_label_volume(path: Path, grid: Grid) -> LabelArray:

@@ -2,24 +2,27 @@
 
 `annotations/<case>/<task>-<annotation>.json` is the first revision of an annotation of Label
 Studio, `<task>-<annotation>.r2.json` the second, and so on; a deletion is a revision too.
-`import-<hash>.json` is a label that came with the image (class folder, mask, cases.csv).
+`import-<hash>.json` is a label that came with the image (class folder, mask, cases.csv); of a
+volume, `import-<hash>.nii.gz` beside it holds the label map.
 Nothing is ever rewritten, so that every snapshot can be made again.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from imaging.errors import RecordError
 from imaging.layout import TaskFolder
 from imaging.publish import read_json, write_bytes
 
+Value = TypeVar("Value")
 Origin = Literal["label_studio", "import"]
 FILE_NAME = re.compile(r"(?P<key>\d+-\d+|import-[0-9a-f]{12})(\.r(?P<revision>\d+))?\.json")
+LABEL_MAP = re.compile(r"import-[0-9a-f]{12}\.nii\.gz")
 UNREADABLE = "unreadable"  # type of the one result that stands for an answer without a result list
 
 
@@ -47,6 +50,11 @@ class AnnotationRecord:
     # showed when it was answered, by item_index. None for pictures, and for imported labels of
     # volumes, whose pictures are all slices in order.
     items: tuple[int, ...] | None = None
+    # Imported labels of volumes: a file beside the record holds them, and `results` is empty.
+    label_map: str | None = None  # import-<12 hex digits>.nii.gz, on the image's grid
+    label_map_sha256: str | None = None
+    label_names: tuple[str, ...] | None = None  # of the indices in it, from 1; None = the task's
+    shown_digest: str | None = None  # `digest` of what Label Studio was given of it: its slices
 
     @property
     def file_name(self) -> str:
@@ -65,7 +73,9 @@ class AnnotationRecord:
     @property
     def digest(self) -> str:
         """SHA-256 of what was answered, whoever answered and whenever."""
-        said = [list(self.results), self.deleted, self.skipped]
+        said: list[object] = [list(self.results), self.deleted, self.skipped]
+        if self.label_map is not None:
+            said.append(self.label_map_sha256)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -97,10 +107,29 @@ def parse_annotation(record: Mapping[str, Any], *, where: str) -> AnnotationReco
             lead_time_s=None if lead_time is None else float(lead_time),
             model_version=record["model_version"],
             landed_at=str(record["landed_at"]),
-            items=None if record.get("items") is None else tuple(map(int, record["items"])),
+            items=_several(int, record.get("items")),
+            label_map=_label_map(record.get("label_map"), where),
+            label_map_sha256=_text_or_none(record.get("label_map_sha256")),
+            label_names=_several(str, record.get("label_names")),
+            shown_digest=_text_or_none(record.get("shown_digest")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"{where}: {error!r} while reading an annotation") from error
+
+
+def _label_map(found: object, where: str) -> str | None:
+    name = _text_or_none(found)
+    if name is not None and not LABEL_MAP.fullmatch(name):
+        raise RecordError(f"{where}: label_map is {name!r:.60}, expected import-….nii.gz")
+    return name
+
+
+def _several(kind: Callable[[Any], Value], found: Iterable[Any] | None) -> tuple[Value, ...] | None:
+    return None if found is None else tuple(map(kind, found))
+
+
+def _text_or_none(found: object) -> str | None:
+    return None if found is None else str(found)
 
 
 def as_results(payload: object) -> tuple[Mapping[str, Any], ...]:

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from imaging.dataset.folds import SPLITS, Split
 from imaging.errors import SnapshotError
+from imaging.io.nifti import SUFFIX
 from imaging.labels import Label, LabelScheme
-from imaging.task import Kind
+from imaging.task import Fill, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class SnapshotCase:
     case: str
     patient: str
     split: Split
-    image: Path
+    image: Path  # a PNG, or the first channel of a volume
     image_sha256: str
     labels: Path | None  # segmentation: label map, uint8; PNG, of volumes .nii.gz
     classes: tuple[str, ...] | None  # classification: in the scheme's order
@@ -46,7 +47,12 @@ class SnapshotCase:
 
     @property
     def is_volume(self) -> bool:
-        return self.image.name.endswith(".nii.gz")
+        return self.image.name.endswith(SUFFIX)
+
+    @property
+    def images(self) -> tuple[ImageFile, ...]:
+        """All image files of the case, the first channel first."""
+        return (ImageFile(self.image, self.image_sha256), *self.more_images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,7 @@ class Snapshot:
     folder: Path
     created_at: str
     left_out: tuple[LeftOut, ...] = ()
+    fill: Fill = "unseen"  # volumes: which slices without regions were interpolated
 
     def of(self, split: Split) -> tuple[SnapshotCase, ...]:
         """The cases of one split."""
@@ -81,12 +88,14 @@ def manifest_record(
     snapshot: Snapshot, task_root: Path, files: Mapping[str, str]
 ) -> dict[str, Any]:
     """The manifest of a snapshot whose files, with their hashes, lie in `snapshot.folder`."""
+    has_volumes = any(case.is_volume for case in snapshot.cases)
     return {
         "format": 1,
         "snapshot": snapshot.id,
         "task": snapshot.task,
         "kind": snapshot.kind,
         "multi_label": snapshot.multi_label,
+        **({"fill": snapshot.fill} if has_volumes else {}),
         "created_at": snapshot.created_at,
         "labels": [
             {"name": label.name, "index": label.index, "color": label.color}
@@ -124,13 +133,14 @@ def parse_manifest(record: Mapping[str, Any], folder: Path) -> Snapshot:
             folder=folder,
             created_at=str(record["created_at"]),
             left_out=tuple(_parse_left_out(one) for one in record.get("left_out", ())),
+            fill="between" if record.get("fill") == "between" else "unseen",
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SnapshotError(f"{folder}: {error!r} while reading the manifest") from error
 
 
 def _case_record(case: SnapshotCase, folder: Path, task_root: Path) -> dict[str, Any]:
-    return {
+    record: dict[str, Any] = {
         "case": case.case,
         "patient": case.patient,
         "split": case.split,
@@ -141,6 +151,13 @@ def _case_record(case: SnapshotCase, folder: Path, task_root: Path) -> dict[str,
         "present": list(case.present),
         "annotations": _answer_records(case.answers),
     }
+    if not case.is_volume:
+        return record
+    channels = [
+        {"image": one.path.relative_to(task_root).as_posix(), "sha256": one.sha256}
+        for one in case.more_images
+    ]
+    return record | {"more_images": channels, "interpolated": list(case.interpolated)}
 
 
 def _answer_records(answers: tuple[AnswerFile, ...]) -> list[dict[str, str]]:
@@ -162,6 +179,11 @@ def _parse_case(record: Mapping[str, Any], folder: Path, files: Mapping[str, str
         labels_sha256=None if labels is None else str(files[labels]),
         present=tuple(str(name) for name in record.get("present", ())),
         answers=_parse_answers(record["annotations"]),
+        more_images=tuple(
+            ImageFile(_inside(folder.parent.parent, one["image"]), str(one["sha256"]))
+            for one in record.get("more_images", ())
+        ),
+        interpolated=tuple(map(int, record.get("interpolated", ()))),
     )
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from imaging.dataset.annotations import current_answers
+from imaging.dataset.annotations import AnnotationRecord, answers_among, newest_revisions
+from imaging.dataset.base import base_among, read_base
 from imaging.dataset.cases import CaseRecord, load_case
 from imaging.dataset.folds import Split, assign, regrouped
 from imaging.dataset.folds_file import (
@@ -25,6 +26,7 @@ from imaging.dataset.folds_file import (
     assigned_patients,
     folds_record,
 )
+from imaging.dataset.frozen import CaseFiles
 from imaging.dataset.manifest import (
     AnswerFile,
     LeftOut,
@@ -33,15 +35,13 @@ from imaging.dataset.manifest import (
     manifest_record,
     parse_manifest,
 )
-from imaging.dataset.truth import truth_of
+from imaging.dataset.truth import Truth, truth_of
 from imaging.errors import CorruptFolderError, ImagingError, RecordError, SnapshotError
 from imaging.ids import new_id, parse_utc, utc_now
-from imaging.io.picture import write_label_map
 from imaging.layout import TaskFolder
 from imaging.publish import (
     MANIFEST,
     STAGING,
-    link_or_copy,
     manifest_files,
     publish,
     read_json,
@@ -50,7 +50,7 @@ from imaging.publish import (
     verify_folder,
     write_json,
 )
-from imaging.task import TaskConfig
+from imaging.task import Fill, TaskConfig
 
 __all__ = [
     "LeftOut",
@@ -65,7 +65,6 @@ __all__ = [
 ]
 
 SNAPSHOT_ID = re.compile(r"snap-\d{8}T\d{6}Z-[0-9a-f]{4}")
-LABELS = "labels"
 Progress = Callable[[], None]
 
 
@@ -160,17 +159,17 @@ class _Freezer:
     def __post_init__(self) -> None:
         self.cases: list[SnapshotCase] = []
         self.left_out: list[LeftOut] = []
-        same_rules = self.newest is not None and _rules(self.newest) == (
+        # Only volumes have slices to fill; what pictures show does not depend on it.
+        self.fill: Fill = self.config.annotation.fill if self.config.is_volume else "unseen"
+        same_rules = self.newest is not None and (*_rules(self.newest), self.newest.fill) == (
             self.config.kind,
             self.config.multi_label,
             self.config.scheme.names,
+            self.fill,
         )
         known = self.newest.cases if self.newest is not None and same_rules else ()
         self.known = {case.case: case for case in known}
-        self.hashed = (
-            {case.image: case.image_sha256 for case in self.newest.cases} if self.newest else {}
-        )
-        self.hashed_ns = _modified_ns(self.newest.folder / MANIFEST) if self.newest else 0
+        self.files = CaseFiles(self.task, self.staging, self.newest)
         self.sides = assigned_cases(self.newest) if self.newest else {}
 
     def take_all(self, progress: Progress) -> None:
@@ -186,24 +185,23 @@ class _Freezer:
 
     def take(self, case_id: str) -> None:
         """Add a case, or say why not; a case without an answer is neither."""
-        answers: tuple[AnswerFile, ...] = ()
+        files: tuple[AnswerFile, ...] = ()
         try:
-            records = current_answers(self.task, case_id)
-            if not records:
+            records = newest_revisions(self.task, case_id)
+            answers = answers_among(records)
+            if not answers:
                 return
-            folder = self.task.case_annotations(case_id)
-            answers = tuple(self._answer(folder / record.file_name) for record in records)
+            files = self.files.answers(case_id, records)
             case = load_case(self.task.case(case_id))
-            known = self._known(case, answers)
-            if known is None:
-                truth = truth_of(records, case, self.config)
-                known = self._new(case, answers, truth.classes, truth.present)
-                if truth.labels_HW is not None and known.labels is not None:
-                    write_label_map(known.labels, truth.labels_HW)
-                    known = replace(known, labels_sha256=sha256_of(known.labels))
-            self.cases.append(known)
+            self._check_kind(case)
+            known = self.known.get(case_id)
+            entry = known and self.files.unchanged(known, case, files)
+            if entry is None:
+                truth = self._truth(records, answers, case)
+                entry = self.files.made(case, files, truth)
+            self.cases.append(entry)
         except ImagingError as error:
-            self.left_out.append(LeftOut(case_id, str(error)[:300], answers))
+            self.left_out.append(LeftOut(case_id, str(error)[:300], files))
 
     def split(self) -> dict[str, Split]:
         """Everybody's split; cases that were held out and no longer can be are left out."""
@@ -238,6 +236,7 @@ class _Freezer:
             folder=self.staging,
             created_at=utc_now(),
             left_out=tuple(self.left_out),
+            fill=self.fill,
         )
         if not draft.of("train"):
             raise SnapshotError(
@@ -254,66 +253,30 @@ class _Freezer:
                 patients[name] = load_case(self.task.case(name)).patient
         return patients
 
-    def _answer(self, path: Path) -> AnswerFile:
-        return AnswerFile(path.relative_to(self.task.root).as_posix(), sha256_of(path))
+    def _truth(
+        self, records: list[AnnotationRecord], answers: list[AnnotationRecord], case: CaseRecord
+    ) -> Truth:
+        """What the answers say, over the label map that came with the image."""
+        if case.volume is None:
+            return truth_of(answers, case, self.config)
+        found = base_among(records)
+        base = read_base(self.task, found, case, self.config.scheme) if found else None
+        return truth_of(answers, case, self.config, base=base)
 
-    def _known(self, case: CaseRecord, answers: tuple[AnswerFile, ...]) -> SnapshotCase | None:
-        """The case as the newest snapshot has it, if nothing about it has changed."""
-        known = self.known.get(case.case)
-        if known is None or known.answers != answers:
-            return None
-        entry = self._new(case, answers, known.classes, known.present)
-        if known.image_sha256 != entry.image_sha256:
-            return None
-        if known.labels is not None and entry.labels is not None:
-            if not _has_hash(known.labels, str(known.labels_sha256)):
-                return None
-            link_or_copy(known.labels, entry.labels)
-        return replace(entry, labels_sha256=known.labels_sha256)
-
-    def _check_image(self, image: Path, expected: str) -> None:
-        """Make sure that an image is as it was taken in: else nobody could load the snapshot.
-
-        One that the newest snapshot has and nobody wrote to since is not read again: all images
-        of a large task take minutes.
+    def _check_kind(self, case: CaseRecord) -> None:
+        """Pictures and volumes do not train together: the task says which it is about.
 
         Raises:
-            SnapshotError: it is gone or has changed.
+            SnapshotError: the case is of the other kind.
         """
-        try:
-            is_old = self.hashed.get(image) == expected and _modified_ns(image) < self.hashed_ns
-            is_whole = is_old or sha256_of(image) == expected
-        except OSError as error:
-            raise SnapshotError(f"its image cannot be read: {error}") from error
-        if not is_whole:
-            raise SnapshotError(f"its image {image.name} has changed since it was taken in")
-
-    def _new(
-        self,
-        case: CaseRecord,
-        answers: tuple[AnswerFile, ...],
-        classes: tuple[str, ...] | None,
-        present: tuple[str, ...],
-    ) -> SnapshotCase:
-        labels = self.staging / LABELS / f"{case.case}.png" if classes is None else None
-        if labels is not None:
-            labels.parent.mkdir(exist_ok=True)
-        folder = self.task.case(case.case)
-        hashes = read_json(folder / MANIFEST).get("files", {})
-        if case.image not in hashes:
-            raise SnapshotError(f"the manifest of {case.case} does not list {case.image}")
-        self._check_image(folder / case.image, str(hashes[case.image]))
-        return SnapshotCase(
-            case=case.case,
-            patient=case.patient,
-            split="train",  # until everybody is assigned
-            image=folder / case.image,
-            image_sha256=str(hashes[case.image]),
-            labels=labels,
-            classes=classes,
-            present=present,
-            answers=answers,
-        )
+        if (case.volume is not None) != self.config.is_volume:
+            found, expected = (
+                ("a picture", "volumes") if self.config.is_volume else ("a volume", "pictures")
+            )
+            raise SnapshotError(
+                f"it is {found}, and the task one of {expected}: task.yaml says "
+                f"modality: {self.config.modality}"
+            )
 
 
 def _rules(snapshot: Snapshot) -> tuple[object, ...]:
@@ -323,10 +286,14 @@ def _rules(snapshot: Snapshot) -> tuple[object, ...]:
 def _content(snapshot: Snapshot) -> tuple[object, ...]:
     """What a training could tell apart."""
     cases = [
-        (one.case, one.patient, one.split, one.image_sha256, one.labels_sha256, one.classes)
+        (one.case, one.patient, one.split, _hashes(one), one.labels_sha256, one.classes)
         for one in snapshot.cases
     ]
     return _rules(snapshot), cases
+
+
+def _hashes(case: SnapshotCase) -> tuple[str, ...]:
+    return tuple(image.sha256 for image in case.images)
 
 
 def _is_whole(snapshot: Snapshot) -> bool:
@@ -339,19 +306,8 @@ def _is_whole(snapshot: Snapshot) -> bool:
 
 def _is_unchanged(case: SnapshotCase) -> bool:
     try:
-        return sha256_of(case.image) == case.image_sha256
+        return all(sha256_of(one.path) == one.sha256 for one in case.images)
     except FileNotFoundError:
-        return False
-
-
-def _modified_ns(path: Path) -> int:
-    return path.stat().st_mtime_ns
-
-
-def _has_hash(path: Path, expected: str) -> bool:
-    try:
-        return sha256_of(path) == expected
-    except OSError:
         return False
 
 

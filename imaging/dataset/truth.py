@@ -16,15 +16,28 @@ from imaging.task import TaskConfig
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The answers to one case as one; `labels_HW` or `classes` is None by the task's kind."""
+    """The answers to one case as one; label map or classes are None by the task's kind."""
 
     labels_HW: NDArray[np.uint8] | None
     classes: tuple[str, ...] | None
     present: tuple[str, ...]  # labels that the case shows
+    labels_XYZ: NDArray[np.uint8] | None = None  # of a volume, on its grid
+    interpolated: tuple[int, ...] = ()  # of a volume: slices nobody drew, filled from neighbours
 
 
-def truth_of(answers: Sequence[AnnotationRecord], case: CaseRecord, config: TaskConfig) -> Truth:
+def truth_of(
+    answers: Sequence[AnnotationRecord],
+    case: CaseRecord,
+    config: TaskConfig,
+    base: NDArray[np.uint8] | None = None,
+) -> Truth:
     """The consensus of at least one answer.
+
+    Args:
+        answers: those that count, see `answers_among`.
+        case: what they are about.
+        config: the task.
+        base: of a volume, the label map that came with it, `labels_XYZ`; None = none did.
 
     Raises:
         CodecError: an answer cannot be decoded, or does not fit the task.
@@ -34,6 +47,8 @@ def truth_of(answers: Sequence[AnnotationRecord], case: CaseRecord, config: Task
         if not answer.readable:
             raise CodecError(f"annotation {answer.key} holds no result list")
     try:
+        if case.volume is not None and config.kind == "segmentation":
+            return _volume_truth(answers, config, base)
         return _consensus(answers, case, config)
     except (ImagingError, MemoryError):
         raise
@@ -42,6 +57,16 @@ def truth_of(answers: Sequence[AnnotationRecord], case: CaseRecord, config: Task
         # rest of the task. No file is read here, so the error speaks about the answers.
         found = f"{type(error).__name__}: {str(error)[:200]}"
         raise CodecError(f"the answers cannot be decoded ({found})") from error
+
+
+def _volume_truth(
+    answers: Sequence[AnnotationRecord], config: TaskConfig, base: NDArray[np.uint8] | None
+) -> Truth:
+    if base is None or any(answer.label_map is None for answer in answers):
+        raise CodecError("answers drawn on the slices of a volume cannot be read yet")
+    indices = [index for index in np.unique(base).tolist() if index > 0]
+    present = tuple(config.scheme.labels[index - 1].name for index in indices)
+    return Truth(None, None, present, base)
 
 
 def _consensus(answers: Sequence[AnnotationRecord], case: CaseRecord, config: TaskConfig) -> Truth:

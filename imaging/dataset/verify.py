@@ -5,11 +5,16 @@ for `labloop task check` and for whoever was handed a snapshot on a disk.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from imaging.dataset.cases import load_case
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.dataset.cases import CaseRecord, load_case
 from imaging.dataset.folds_file import FOLDS_FILE, assigned_patients
 from imaging.dataset.manifest import Snapshot, SnapshotCase
 from imaging.errors import ImagingError, SnapshotError
+from imaging.io.nifti import read_label_volume
 from imaging.io.picture import read_label_map
 from imaging.publish import read_json, sha256_of, verify_folder
 
@@ -90,7 +95,7 @@ def _fold_problems(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _case_problems(snapshot: Snapshot, case: SnapshotCase) -> Iterator[str]:
-    if sha256_of(case.image) != case.image_sha256:
+    if any(sha256_of(image.path) != image.sha256 for image in case.images):
         yield f"{case.case}: the image has changed since the snapshot"
     record = load_case(case.image.parent)
     if record.patient != case.patient:
@@ -100,9 +105,35 @@ def _case_problems(snapshot: Snapshot, case: SnapshotCase) -> Iterator[str]:
     elif case.labels is None:
         yield f"{case.case}: has no label map"
     else:
-        labels_HW = read_label_map(case.labels, record.shape_HW)
-        if int(labels_HW.max()) > len(snapshot.scheme.labels):
-            yield f"{case.case}: label map holds {labels_HW.max()}, beyond the label scheme"
+        labels = _label_map(case.labels, record)
+        if int(labels.max(initial=0)) > len(snapshot.scheme.labels):
+            yield f"{case.case}: label map holds {labels.max()}, beyond the label scheme"
+    yield from _volume_problems(case, record)
+
+
+def _label_map(path: Path, record: CaseRecord) -> NDArray[np.uint8]:
+    """A label map on its image's own grid.
+
+    Raises:
+        ImagingError: it cannot be read, or lies on another grid.
+    """
+    if record.volume is not None:
+        return read_label_volume(path, record.volume.grid)
+    return read_label_map(path, record.shape_HW)
+
+
+def _volume_problems(case: SnapshotCase, record: CaseRecord) -> Iterator[str]:
+    facts = record.volume
+    if case.is_volume != (facts is not None):
+        yield f"{case.case}: is {'a' if facts else 'no'} volume, and the manifest says otherwise"
+    if facts is None:
+        return
+    named = tuple(image.path.name for image in case.images)
+    if named != facts.images:
+        yield f"{case.case}: has channels {', '.join(facts.images)}, in the manifest {named}"
+    beyond = [index for index in case.interpolated if not 0 <= index < facts.plane.count]
+    if beyond:
+        yield f"{case.case}: interpolates slice {beyond[0]} of {facts.plane.count}"
 
 
 def _class_problems(snapshot: Snapshot, case: SnapshotCase) -> Iterator[str]:

@@ -7,6 +7,10 @@
     data/labels.csv                        … this says it, with patients, images and masks
     data/snapshot.json                     which snapshot this is
 
+Volumes lie at the same places as `<case>.nii.gz`; one of several channels as
+`<case>_0000.nii.gz`, `<case>_0001.nii.gz` …, as nnU-Net wants it, and its mask as `<case>.nii.gz`.
+What people noted about the cases in cases.csv follows in further columns of labels.csv.
+
 Files are hard links where the share has them, so that the view costs no space. The folder is
 replaced as a whole; one that Labloop did not write is left alone. Where several classes may hold
 at once there are no class folders.
@@ -16,16 +20,20 @@ import contextlib
 import csv
 import re
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from imaging.dataset.cases import load_case
 from imaging.dataset.manifest import Snapshot, SnapshotCase
-from imaging.errors import SnapshotError
+from imaging.errors import ImagingError, SnapshotError
+from imaging.io.nifti import SUFFIX
 from imaging.labels import LabelScheme
 from imaging.layout import TaskFolder
 from imaging.publish import STAGING, link_or_copy, read_json, staging_folder, write_json
 
 NAME_FILE = "snapshot.json"
 TABLE = "labels.csv"
+COLUMNS = ("case", "patient", "split", "classes", "image", "mask")
 README = """Labloop wrote this folder from the newest snapshot, and replaces it as a whole with the
 next one. Read from it as you like; keep nothing of your own in it. labels.csv lists every case.
 """
@@ -82,28 +90,52 @@ def folder_names(scheme: LabelScheme) -> dict[str, str]:
 
 def _fill(staging: Path, snapshot: Snapshot) -> None:
     folders = folder_names(snapshot.scheme)
+    noted = {case.case: _metadata(case) for case in snapshot.cases}
+    columns = metadata_columns(noted.values())
     with (staging / TABLE).open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
-        table.writerow(["case", "patient", "split", "classes", "image", "mask"])
+        table.writerow([*COLUMNS, *columns.values()])
         for case in snapshot.cases:
-            image, mask = _places(case, snapshot, folders)
-            _show(case.image, staging / image)
+            images, mask = _places(case, snapshot, folders)
+            for image, place in zip(case.images, images, strict=True):
+                _show(image.path, staging / place)
             if case.labels is not None:
                 _show(case.labels, staging / mask)
             classes = "|".join(case.classes if case.classes is not None else case.present)
-            table.writerow([case.case, case.patient, case.split, classes, image, mask])
+            row = [case.case, case.patient, case.split, classes, "|".join(images), mask]
+            table.writerow([*row, *(noted[case.case].get(name, "") for name in columns)])
     (staging / "README.txt").write_text(README, encoding="utf-8")
     write_json(staging / NAME_FILE, {"format": 1, "snapshot": snapshot.id})
 
 
-def _places(case: SnapshotCase, snapshot: Snapshot, folders: dict[str, str]) -> tuple[str, str]:
-    """Where a case's image and mask go, relative to data/; an empty text for none."""
-    name = f"{case.case}{case.image.suffix}"
+def _metadata(case: SnapshotCase) -> Mapping[str, str]:
+    """What people noted about a case; nothing where that cannot be read: the labels still can."""
+    try:
+        return load_case(case.image.parent).metadata
+    except ImagingError:
+        return {}
+
+
+def metadata_columns(noted: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Name in cases.csv → column of labels.csv, sorted; none hides a column of our own."""
+    names = sorted({name for one in noted for name in one})
+    ours = {column.casefold() for column in COLUMNS}
+    return {name: f"{name} (cases.csv)" if name.casefold() in ours else name for name in names}
+
+
+def _places(
+    case: SnapshotCase, snapshot: Snapshot, folders: dict[str, str]
+) -> tuple[list[str], str]:
+    """Where a case's images and mask go, relative to data/; an empty text for no mask."""
+    suffix = SUFFIX if case.is_volume else case.image.suffix
+    numbers = [f"_{number:04d}" for number in range(len(case.images))] if case.more_images else [""]
+    names = [f"{case.case}{number}{suffix}" for number in numbers]
     if case.labels is not None:
-        return f"{case.split}/images/{name}", f"{case.split}/masks/{case.case}.png"
+        mask = f"{case.split}/masks/{case.case}{SUFFIX if case.is_volume else '.png'}"
+        return [f"{case.split}/images/{name}" for name in names], mask
     if case.split == "test" or snapshot.multi_label or not case.classes:
-        return f"{case.split}/{name}", ""
-    return f"{case.split}/{folders[case.classes[0]]}/{name}", ""
+        return [f"{case.split}/{name}" for name in names], ""
+    return [f"{case.split}/{folders[case.classes[0]]}/{name}" for name in names], ""
 
 
 def _show(source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from imaging.dataset import frozen as frozen_module
 from imaging.dataset import snapshot as snapshot_module
 from imaging.dataset import truth as truth_module
 from imaging.dataset.snapshot import (
@@ -333,13 +334,13 @@ def test_images_that_nobody_wrote_to_are_hashed_once(
         os.utime(image, (1e9, 1e9))
     freeze_snapshot(task, SEGMENTATION)
     hashed: list[str] = []
-    sha256_of = snapshot_module.sha256_of
+    sha256_of = frozen_module.sha256_of
 
     def note(path: Path) -> str:
         hashed.append(path.name)
         return sha256_of(path)
 
-    monkeypatch.setattr(snapshot_module, "sha256_of", note)
+    monkeypatch.setattr(frozen_module, "sha256_of", note)
     answer(task, make_case(task, 7), drawn(2))
     freeze_snapshot(task, SEGMENTATION)
     assert hashed.count("image.png") == 1

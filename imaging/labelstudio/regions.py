@@ -27,6 +27,7 @@ from imaging.labelstudio.shapes import (
 )
 
 MAX_ENTRIES = 20_000
+ENTRIES_PER_LABEL = 4  # … or so many for each label on each picture of a long stack
 RECTANGLE_KIND = "rectanglelabels"
 # Entries that hold no region; people may add such controls to their project.
 WITHOUT_REGION = (
@@ -43,6 +44,7 @@ class Region:
     kind: str
     labels: tuple[Label, ...]  # at least one
     value: Value
+    item: int = 0  # which picture of the task's stack; a task of one picture has no other
 
     def patch(self, shape_HW: Shape) -> Patch:
         """What the region covers.
@@ -67,16 +69,28 @@ class Region:
 
 
 def checked_regions(
-    results: Sequence[Mapping[str, Any]], scheme: LabelScheme, shape_HW: Shape
+    results: Sequence[Mapping[str, Any]],
+    scheme: LabelScheme,
+    shape_HW: Shape,
+    *,
+    stack: int | None = None,
 ) -> Iterator[Region]:
     """The regions of an answer, in its order.
 
+    Args:
+        results: Label Studio's result list, unchanged.
+        scheme: the task's labels.
+        shape_HW: rows and columns of the picture, or of each one in a stack.
+        stack: how many pictures the task shows, where it is one of a stack; None = one picture.
+
     Raises:
-        CodecError: an entry is malformed, unlabelled, or of an unknown kind or label.
+        CodecError: an entry is malformed, unlabelled, of an unknown kind or label, or on a
+            picture that the task does not have.
         GridMismatchError: a region was drawn on a picture of another size.
     """
-    if len(results) > MAX_ENTRIES:
-        raise CodecError(f"answer has {len(results)} entries, expected at most {MAX_ENTRIES}")
+    most = max(MAX_ENTRIES, ENTRIES_PER_LABEL * len(scheme.labels) * (stack or 1))
+    if len(results) > most:
+        raise CodecError(f"answer has {len(results)} entries, expected at most {most}")
     for place, result in enumerate(results, start=1):
         kind = str(result.get("type"))
         if kind in WITHOUT_REGION:
@@ -85,8 +99,9 @@ def checked_regions(
             if kind not in PATCH_OF:
                 raise CodecError(f"kind is unknown, expected one of {', '.join(PATCH_OF)}")
             _check_picture(result, shape_HW)
+            item = _checked_item(result.get("item_index"), stack)
             labels = chosen_labels(result, kind, scheme)
-        yield Region(place, kind, labels, result["value"])
+        yield Region(place, kind, labels, result["value"], item)
 
 
 def chosen_labels(result: Mapping[str, Any], kind: str, scheme: LabelScheme) -> tuple[Label, ...]:
@@ -116,13 +131,26 @@ def _check_picture(result: Mapping[str, Any], shape_HW: Shape) -> None:
     found = _pixels(result, "original_height"), _pixels(result, "original_width")
     if found != shape_HW:
         raise GridMismatchError(shape_HW, found)
-    rotation, item = result.get("image_rotation"), result.get("item_index")
+    rotation = result.get("image_rotation")
     if rotation:
         raise CodecError(f"picture was turned by {rotation!r:.20}° for drawing, expected 0°")
-    if item:
-        raise CodecError(f"item_index is {item!r:.20}, expected a task of one picture")
     if "is_positive" in result:
         raise CodecError("found a click for an interactive model, expected a mark")
+
+
+def _checked_item(item: object, stack: int | None) -> int:
+    """Which picture of the task a region lies on."""
+    if stack is None:
+        if item:
+            raise CodecError(f"item_index is {item!r:.20}, expected a task of one picture")
+        return 0
+    if item is None and stack == 1:
+        return 0
+    if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < stack:
+        raise CodecError(
+            f"item_index is {item!r:.20}, expected 0 to {stack - 1}: the place of a slice"
+        )
+    return item
 
 
 def _pixels(result: Mapping[str, Any], key: str) -> int:

@@ -10,7 +10,7 @@ Results made here are the same, to the byte, for the same content, identifiers i
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from imaging.errors import CodecError
 from imaging.labels import Label, LabelScheme
 from imaging.labelstudio.brush import encode_rle
-from imaging.labelstudio.regions import RECTANGLE_KIND, checked_regions, chosen_labels
+from imaging.labelstudio.regions import RECTANGLE_KIND, Region, checked_regions, chosen_labels
 from imaging.labelstudio.shapes import Box, Shape, box_value
 
 # How many pixels the regions of one answer may cover together: a thousand whole pictures of 2000 ×
@@ -52,20 +52,31 @@ def label_map_from_results(
             them together cover more than anybody draws.
         GridMismatchError: a region was drawn on a picture of another size.
     """
+    most = max(MAX_COVERED, MAX_WHOLE_PICTURES * shape_HW[0] * shape_HW[1])
+    labels_HW, _ = painted(checked_regions(results, scheme, shape_HW), shape_HW, most)
+    return labels_HW
+
+
+def painted(regions: Iterable[Region], shape_HW: Shape, most: int) -> tuple[LabelArray, int]:
+    """The label map of regions on one picture, and how many pixels they cover together.
+
+    Raises:
+        CodecError: a region's value is malformed, or they cover more than `most` pixels.
+    """
     labels_HW = np.zeros(shape_HW, dtype=np.uint8)
-    budget = max(MAX_COVERED, MAX_WHOLE_PICTURES * labels_HW.size)
-    for region in checked_regions(results, scheme, shape_HW):
+    covered = 0
+    for region in regions:
         patch = region.patch(shape_HW)
-        budget -= patch.mask_HW.size
-        if budget < 0:
+        covered += patch.mask_HW.size
+        if covered > most:
             raise CodecError(
-                f"the regions up to number {region.place} of {len(results)} cover the picture of "
+                f"the regions up to number {region.place} cover pictures of "
                 f"{shape_HW[1]} × {shape_HW[0]} pixels more often than anybody draws"
             )
         part = labels_HW[patch.window]
         for label in region.labels:
             np.maximum(part, np.uint8(label.index), out=part, where=patch.mask_HW)
-    return labels_HW
+    return labels_HW, covered
 
 
 def results_from_label_map(labels_HW: LabelArray, scheme: LabelScheme) -> list[Result]:
@@ -80,7 +91,7 @@ def results_from_label_map(labels_HW: LabelArray, scheme: LabelScheme) -> list[R
         raise CodecError(f"label map holds {labels_HW.max()}, the task has {len(scheme.labels)}")
     pixels = np.bincount(labels_HW.ravel(), minlength=len(scheme.labels) + 1)
     return [
-        _brush_result(label, labels_HW == label.index)
+        brush_result(label, labels_HW == label.index)
         for label in scheme.labels
         if pixels[label.index]
     ]
@@ -165,12 +176,16 @@ def results_from_boxes(boxes: Sequence[Box], shape_HW: Shape) -> list[Result]:
 # --- writing ----------------------------------------------------------------------------------
 
 
-def _brush_result(label: Label, mask_HW: npt.NDArray[np.bool_]) -> Result:
+def brush_result(label: Label, mask_HW: npt.NDArray[np.bool_], item: int | None = None) -> Result:
+    """A label's brush region; on a stack of pictures `item` says on which one."""
     rle = encode_rle(mask_HW)
     value = {"format": "rle", "rle": rle, "brushlabels": [label.name]}
-    identifier = _identifier("brush", label.name, bytes(rle))
+    # Equal masks on two slices are two regions: Label Studio tells regions apart by identifier.
+    place = [] if item is None else [str(item)]
+    identifier = _identifier("brush", label.name, bytes(rle), *place)
     height, width = mask_HW.shape
-    return _region_result(identifier, "brushlabels", CONTROL, value, (height, width))
+    result = _region_result(identifier, "brushlabels", CONTROL, value, (height, width))
+    return result if item is None else result | {"item_index": item}
 
 
 def _region_result(

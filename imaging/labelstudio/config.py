@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from imaging.errors import RecordError
 from imaging.labels import LabelScheme
 from imaging.labelstudio.results import CONTROL, IMAGE, RECTANGLE
+from imaging.labelstudio.stack import SLICES
 from imaging.task import TaskConfig
 
 HOTKEYS = "123456789"  # further labels get letters from Label Studio itself
@@ -28,7 +29,8 @@ def labelling_config(config: TaskConfig) -> str:
     """Label Studio's XML for a task, the same for the same labels, colours and kind.
 
     Segmentation offers a brush and three shapes, which may be mixed; classification offers the
-    classes, of which one must be chosen, or any number where several may hold.
+    classes, of which one must be chosen, or any number where several may hold. Volumes are shown as
+    a stack of slices to page through; regions then belong to a slice, a class to the volume.
 
     Raises:
         RecordError: Label Studio would take a label's name for something else.
@@ -44,15 +46,16 @@ def labelling_config(config: TaskConfig) -> str:
         _add_choices(view, config.scheme, config.multi_label)
     else:
         _add_controls(view, config.scheme)
-    _add_image(view)
+    _add_image(view, config.is_volume)
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")
 
 
-def _add_image(view: ElementTree.Element) -> None:
+def _add_image(view: ElementTree.Element, is_volume: bool) -> None:
     # No rotateControl: a region keeps the angle at which it was drawn, and would be refused.
     buttons = ("zoom", "zoomControl", "brightnessControl", "contrastControl")
-    attributes = {"name": IMAGE, "value": f"${IMAGE}"} | dict.fromkeys(buttons, "true")
+    source = {"valueList": f"${SLICES}"} if is_volume else {"value": f"${IMAGE}"}
+    attributes = {"name": IMAGE} | source | dict.fromkeys(buttons, "true")
     ElementTree.SubElement(view, "Image", attributes)
 
 

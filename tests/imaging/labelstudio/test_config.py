@@ -7,13 +7,16 @@ from label_studio_sdk.label_interface import LabelInterface
 from imaging.errors import RecordError
 from imaging.labels import label_scheme
 from imaging.labelstudio.config import labelling_config
+from imaging.labelstudio.plane import plane_of
 from imaging.labelstudio.results import (
     results_from_boxes,
     results_from_classes,
     results_from_label_map,
 )
 from imaging.labelstudio.shapes import Box
+from imaging.labelstudio.stack import results_from_label_volume
 from imaging.task import Kind, TaskConfig
+from imaging.volume import grid_of
 
 AWKWARD = (
     "kidney & co",
@@ -132,4 +135,24 @@ def test_label_studio_accepts_a_classification_task_and_what_is_predicted_for_it
     interface.validate()
     results = results_from_classes(names if multi_label else names[-1:], dict.fromkeys(names, 0.7))
     prediction = {"model_version": "model-1", "score": 0.7, "result": results}
+    assert interface.validate_prediction(prediction, return_errors=True) == []
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "classification"])
+def test_a_volume_is_shown_as_a_stack_of_slices(kind: Kind) -> None:
+    config = TaskConfig(kind, label_scheme(["kidney"]), modality="CT")
+    image = control(labelling_config(config), "image")
+    assert image.get("valueList") == "$slices" and image.get("value") is None
+    # A class belongs to the volume: a choice for each slice would be perItem.
+    assert control(labelling_config(config), "label").get("perItem") is None
+
+
+def test_label_studio_accepts_a_volume_and_what_is_predicted_for_its_slices() -> None:
+    scheme = label_scheme(["kidney", "tumour"])
+    interface = LabelInterface(labelling_config(TaskConfig("segmentation", scheme, modality="MR")))
+    interface.validate()
+    plane = plane_of(grid_of((5, 6, 3), np.eye(4)))
+    labels_XYZ = np.arange(90).reshape(5, 6, 3) % 3
+    results = results_from_label_volume(labels_XYZ.astype(np.uint8), scheme, plane, (0, 2))
+    prediction = {"model_version": "model-1", "score": 0.5, "result": results}
     assert interface.validate_prediction(prediction, return_errors=True) == []

@@ -16,7 +16,9 @@ ImagingError
 ├── RecipeError              a recipe names something unknown or impossible
 ├── ScoreError               scores cannot be computed, or not be compared
 ├── BundleError              a model bundle cannot be written, read or trusted
-└── RegistryError            promotion or roll-back cannot be done
+├── RegistryError            promotion or roll-back cannot be done
+├── ExportError              cases cannot be written as another tool wants them
+└── SubmissionError          label maps must not be handed in to a challenge
 
 The message says what was found and what was expected; `hint` says what to do next.
 `os_error_beneath` tells a file that is wrong from a share that was not there to be read;
@@ -24,6 +26,7 @@ The message says what was found and what was expected; `hint` says what to do ne
 """
 
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 
 _BRIEF = reprlib.Repr()
@@ -182,3 +185,19 @@ class RegistryError(ImagingError):
     """A promotion or roll-back cannot be done."""
 
     hint = "`labloop models TASK` lists the versions there are."
+
+
+class ExportError(ImagingError):
+    """The cases of a snapshot cannot be written as another tool wants them."""
+
+    hint = "docs/contest.md says what each format can hold."
+
+
+class SubmissionError(ImagingError):
+    """Label maps must not be handed in to a challenge. The message lists every reason."""
+
+    hint = "docs/contest.md says what is checked, and why."
+
+    def __init__(self, where: str, problems: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__("\n  ".join([f"{where}:", *problems]), hint=hint)
+        self.problems = tuple(problems)

@@ -95,6 +95,8 @@ def exit_code(error: Exception) -> int:
         imaging.CorruptFolderError,
         imaging.BundleError,
         imaging.RegistryError,
+        imaging.ExportError,
+        imaging.SubmissionError,
     )
     if isinstance(error, wrong_usage):
         return 2
@@ -114,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs_data,
         verbs_demo,
         verbs_engine,
+        verbs_export,
         verbs_images,
         verbs_machine,
         verbs_model,
@@ -134,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs_images.register(verbs)
     verbs_data.register(verbs)
     verbs_model.register(verbs)
+    verbs_export.register(verbs)
     verbs_demo.register(verbs)
     return parser
 

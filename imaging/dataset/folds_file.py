@@ -4,6 +4,7 @@ It lies in every snapshot and is carried on from one to the next, so that whoeve
 held out: also without labels for a while, and under another pseudonym.
 """
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 from imaging.dataset.folds import SPLITS, Split, folds
@@ -13,6 +14,14 @@ from imaging.publish import read_json
 
 FOLDS_FILE = "folds.json"
 RESTORE = "Restore the snapshot from a backup: it says which patients are held out."
+
+
+@dataclass(frozen=True, slots=True)
+class FoldCases:
+    """One split of a snapshot's cases that are not held out."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
 
 
 def folds_record(
@@ -54,6 +63,22 @@ def assigned_cases(snapshot: Snapshot) -> dict[str, Split]:
     if "cases" not in record:  # the first snapshots named none but their own
         return {case.case: case.split for case in snapshot.cases}
     return _splits(snapshot, record, "case")
+
+
+def fold_cases(snapshot: Snapshot) -> tuple[FoldCases, ...]:
+    """The folds of a snapshot; fold 0 is the split of its manifest.
+
+    Raises:
+        SnapshotError: folds.json cannot be read.
+    """
+    try:
+        return tuple(
+            FoldCases(tuple(map(str, one["train"])), tuple(map(str, one["validation"])))
+            for one in _read(snapshot)["folds"]
+        )
+    except (KeyError, TypeError) as error:
+        where = snapshot.folder / FOLDS_FILE
+        raise SnapshotError(f"{where}: {error!r} while reading folds", hint=RESTORE) from error
 
 
 def _splits(snapshot: Snapshot, record: dict[str, Any], what: str) -> dict[str, Split]:

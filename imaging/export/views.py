@@ -1,0 +1,48 @@
+"""The pictures that a case is shown as: a picture itself, a volume slice by slice.
+
+The slices are the previews that ingest made; the label map is laid on the same screen.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import ExportError
+from imaging.export.folder import ExportCase, file_hashes
+from imaging.io.nifti import read_label_volume
+from imaging.io.picture import read_label_map
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A picture of 8 bits, and the label map on its pixels."""
+
+    image: Path
+    sha256: str
+    labels_HW: NDArray[np.uint8]
+    index: int | None = None  # of a volume: the slice
+
+
+def views_of(case: ExportCase) -> Iterator[View]:
+    """A picture's one view, or a volume's slices in order.
+
+    Raises:
+        ExportError: the case has no label map, or ingest made no picture of a slice.
+    """
+    folder, hashes = case.frozen.image.parent, file_hashes(case)
+    volume = case.record.volume
+    if volume is None:
+        labels_HW = read_label_map(case.labels, case.record.shape_HW)
+        name = case.record.preview
+        yield View(folder / name, str(hashes.get(name)), labels_HW)
+        return
+    labels_XYZ = read_label_volume(case.labels, volume.grid)
+    for index in range(volume.plane.count):
+        name = f"{case.record.preview}/{index:04d}.png"
+        if name not in hashes:
+            raise ExportError(f"{case.name} has no picture {name}, expected one for every slice")
+        labels_HW = volume.plane.screen(labels_XYZ, index)
+        yield View(folder / name, str(hashes[name]), labels_HW, index)

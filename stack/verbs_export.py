@@ -1,0 +1,96 @@
+"""The verb `export`: a frozen snapshot as other tools want it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stack import console
+from stack.errors import UsageError
+from stack.home import Home
+from stack.verbs_data import Parsers, task_folder
+
+if TYPE_CHECKING:
+    from imaging.dataset.manifest import Snapshot
+    from imaging.export.folder import Fill
+    from imaging.layout import TaskFolder
+
+FORMATS = ("nnunet", "monai", "coco", "dicom-seg", "png")  # imaging/export/formats.py imports numpy
+OTHERS = "`--format monai` holds classes; dataset/<task>/data/ shows them in plain folders."
+
+
+def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
+    """Add this module's verb to the command line."""
+    export = verbs.add_parser("export", help="a snapshot as nnU-Net, MONAI, COCO, DICOM-SEG or PNG")
+    export.add_argument("task")
+    export.add_argument("--format", choices=FORMATS, required=True)
+    export.add_argument("-o", "--output", metavar="DIR", type=Path, help="the folder that appears")
+    export.add_argument("--snapshot", metavar="ID", help="another snapshot than the newest")
+    export.set_defaults(act=export_task)
+
+
+def export_task(args: argparse.Namespace, home: Home) -> int:
+    """Write a snapshot's cases in one format; the folder appears whole."""
+    from imaging.export.folder import check_target, export_snapshot
+    from imaging.export.formats import misfit
+
+    task = task_folder(home, args.task)
+    snapshot = chosen_snapshot(task, args.snapshot)
+    if reason := misfit(args.format, snapshot):
+        raise UsageError(reason, hint=OTHERS)
+    target = _target(args.format, snapshot.task, args.output)
+    check_target(target)
+    progress = console.Progress(f"exporting {snapshot.id} as {args.format}")
+    export_snapshot(
+        target,
+        snapshot,
+        args.format,
+        _fill(args.format, task, home),
+        lambda done, of: progress.tell(f"{done} of {of} cases"),
+    )
+    progress.finish(f"{len(snapshot.cases)} cases are in {target}")
+    return 0
+
+
+def chosen_snapshot(task: TaskFolder, name: str | None) -> Snapshot:
+    """A snapshot by name, or the newest.
+
+    Raises:
+        UsageError: there is none of that name, or none yet.
+    """
+    from imaging.dataset.snapshot import newest_snapshot, read_snapshot
+
+    if name is not None:
+        if not task.snapshot(name).is_dir():
+            known = ", ".join(sorted(path.name for path in task.snapshots.glob("snap-*")))
+            raise UsageError(
+                f"snapshot is {name!r}, expected one of: {known or 'none yet'}",
+                hint="`labloop train TASK --now` freezes one.",
+            )
+        return read_snapshot(task.snapshot(name))
+    newest = newest_snapshot(task)
+    if newest is None:
+        raise UsageError(
+            f"{task.name} has no snapshot yet", hint="`labloop train TASK --now` freezes one."
+        )
+    return newest
+
+
+def _target(what: str, task: str, output: Path | None) -> Path:
+    """The folder that appears. nnU-Net finds a dataset by its folder's name, so that one stays."""
+    from imaging.export.formats import folder_name
+
+    name = folder_name(what, task)
+    if output is None:
+        return Path.cwd() / name
+    return output / name if what == "nnunet" and output.name != name else output
+
+
+def _fill(what: str, task: TaskFolder, home: Home) -> Fill:
+    from imaging.export.coco import fill_coco
+    from imaging.export.monai import fill_monai
+    from imaging.export.nnunet import fill_nnunet
+    from imaging.export.png import fill_png
+
+    return {"nnunet": fill_nnunet, "monai": fill_monai, "coco": fill_coco, "png": fill_png}[what]

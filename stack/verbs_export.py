@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from imaging.export.folder import Fill
     from imaging.layout import TaskFolder
 
-FORMATS = ("nnunet", "monai", "coco", "dicom-seg", "png")  # imaging/export/formats.py imports numpy
+FORMATS = ("nnunet", "monai", "coco", "png")  # without a look at imaging, which imports numpy
 OTHERS = "`--format monai` holds classes; dataset/<task>/data/ shows them in plain folders."
 
 
 def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
     """Add this module's verb to the command line."""
-    export = verbs.add_parser("export", help="a snapshot as nnU-Net, MONAI, COCO, DICOM-SEG or PNG")
+    export = verbs.add_parser("export", help="a snapshot as nnU-Net, MONAI, COCO or PNG")
     export.add_argument("task")
     export.add_argument("--format", choices=FORMATS, required=True)
     export.add_argument("-o", "--output", metavar="DIR", type=Path, help="the folder that appears")

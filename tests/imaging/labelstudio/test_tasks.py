@@ -8,7 +8,9 @@ from imaging.dataset.annotations import AnnotationRecord
 from imaging.dataset.cases import CaseRecord, CaseSource
 from imaging.errors import CodecError, UnsafeNameError
 from imaging.labelstudio.results import results_from_classes
+from imaging.labelstudio.stack import items_of
 from imaging.labelstudio.tasks import prediction_payload, task_payload
+from tests.imaging.dataset.volume_lab import volume_record
 
 CASE = CaseRecord(
     case="case-7c1e9a0b12cd34ef",
@@ -61,6 +63,17 @@ def test_a_deleted_answer_is_not_imported_and_a_skipped_one_stays_skipped() -> N
     answers = [replace(ANSWER, deleted=True), replace(ANSWER, skipped=True, lead_time_s=3.5)]
     (imported,) = task_payload("Task001_heart", CASE, answers)["annotations"]
     assert (imported["was_cancelled"], imported["lead_time"]) == (True, 3.5)
+
+
+def test_the_task_of_a_volume_shows_its_key_slices_in_order_and_names_its_case() -> None:
+    case = volume_record(most=4)
+    data = task_payload("Task001_heart", case)["data"]
+    assert set(data) == {"slices", "case"} and data["case"] == case.case
+    assert items_of(data) == (0, 4, 7, 11)
+    folder = f"dataset/Task001_heart/cases/{case.case}/slices"
+    assert data["slices"][1] == f"/data/local-files/?d={folder}/0004.png"
+    with pytest.raises(UnsafeNameError):
+        task_payload("../Task001_heart", case)
 
 
 @pytest.mark.parametrize(

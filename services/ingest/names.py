@@ -3,12 +3,11 @@
 Pure rules on names; files are never opened here.
 """
 
-import hashlib
-import hmac
 import re
 import unicodedata
 from pathlib import PurePosixPath
 
+from imaging.deid.pseudonym import pseudonym as pseudonym  # names become it
 from imaging.io.casesheet import SHEET_NAME
 
 # What copying programs, NAS systems and desktops leave lying about. `…ocTransferId….part` is a
@@ -88,10 +87,3 @@ def patient_key(path: str) -> str:
     stem = PurePosixPath(path).stem
     match = CHANNEL.fullmatch(stem)
     return match[1] if match else stem
-
-
-def pseudonym(key: str, patient: str) -> str:
-    """`p-<12 hex digits>`: the same patient always, unreadable without the lab's secret key."""
-    name = composed(patient).encode("utf-8", "surrogateescape")
-    digest = hmac.new(key.encode(), name, hashlib.sha256)
-    return f"p-{digest.hexdigest()[:12]}"

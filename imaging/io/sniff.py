@@ -1,8 +1,11 @@
-"""What a file is, by its bytes: the three picture formats, their ends, and common strangers."""
+"""What a file is, by its bytes: pictures and their ends, volumes, and common strangers."""
 
 import re
+import zlib
 
 PNG, JPEG, TIFF = "PNG", "JPEG", "TIFF"
+NIFTI, NRRD, DICOM = "NIfTI", "NRRD", "DICOM"
+GZIP = b"\x1f\x8b"
 MAGIC = (
     (b"\x89PNG\r\n\x1a\n", PNG),
     (b"\xff\xd8\xff", JPEG),
@@ -34,6 +37,22 @@ START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 def picture_format(head: bytes) -> str | None:
     """`PNG`, `JPEG` or `TIFF` by the first bytes of a file, else None."""
     return next((name for magic, name in MAGIC if head.startswith(magic)), None)
+
+
+def volume_format(head: bytes) -> str | None:
+    """`NIfTI`, `NRRD` or `DICOM` by the first 512 bytes of a file, else None.
+
+    A gzip file is looked into. A DICOM file without its preamble is known by its first element,
+    which belongs to group 2 or 8.
+    """
+    if head.startswith(GZIP):
+        head = _inflated(head)
+        return NIFTI if _is_nifti(head) else None
+    if head.startswith(b"NRRD000"):
+        return NRRD
+    if head[128:132] == b"DICM" or _is_bare_dicom(head):
+        return DICOM
+    return NIFTI if _is_nifti(head) else None
 
 
 def has_end(data: bytes, name: str) -> bool:
@@ -80,6 +99,31 @@ def describe_stranger(data: bytes) -> str:
     except UnicodeDecodeError:
         return "a file of no known picture format"
     return "text" if all(c.isprintable() or c in "\t\r\n" for c in text) else "an unknown file"
+
+
+def _inflated(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, 1024)
+    except zlib.error:
+        return b""
+
+
+def _is_nifti(head: bytes) -> bool:
+    for size, at, version in ((348, 344, b"1"), (540, 4, b"2")):
+        if head[:4] in (size.to_bytes(4, "little"), size.to_bytes(4, "big")):
+            return head[at : at + 3] in (b"n+" + version, b"ni" + version)
+    return False
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """Group 2 or 8, a low element, and either letters for its type or a short length."""
+    for order, group in (("little", b"\x02\x00"), ("little", b"\x08\x00"), ("big", b"\x00\x08")):
+        if head[:2] == group:
+            element = int.from_bytes(head[2:4], "big" if order == "big" else "little")
+            has_type = head[4:6].isalpha() and head[4:6].isupper()
+            short = int.from_bytes(head[4:8], "little") <= 64
+            return element <= 0x70 and (has_type or short)
+    return False
 
 
 def _jpeg_has_end(data: bytes) -> bool:

@@ -1,0 +1,153 @@
+"""Pixels of DICOM images: stored values, whatever their transfer syntax, bit depth and sign.
+
+Uncompressed pixels are read straight from their place in the file. Compressed ones are decoded by
+pydicom's plugins: GDCM for JPEG, OpenJPEG for JPEG 2000, CharLS for JPEG-LS; RLE is pydicom's own.
+"""
+
+import struct
+import warnings
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.encaps import generate_frames
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
+
+from imaging.errors import VolumeError
+from imaging.io.dicom.frames import Frame
+from imaging.io.dicom.header import DicomFile, explained
+
+JPEG_SIZE_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+
+
+def stored_pixels(frame: Frame) -> NDArray[Any]:
+    """The stored values of one image, before any rescaling.
+
+    Returns:
+        HW integers; bits beyond BitsStored (overlays of old scanners) are taken off.
+
+    Raises:
+        VolumeError: `broken`: they cannot be decoded; `truncated`; `too-many-voxels`: the
+            compressed stream claims another size than the header.
+        OSError: the file cannot be read.
+    """
+    file = frame.file
+    if file.pixels_at is not None and file.header.original_encoding[1] is not None:
+        raw_HW = _plain(file, frame)
+    else:
+        raw_HW = _decoded(file, frame)
+    return _within_bits(raw_HW, file)
+
+
+def _plain(file: DicomFile, frame: Frame) -> NDArray[Any]:
+    order = "<" if file.header.original_encoding[1] else ">"
+    dtype = np.dtype(f"{order}{_kind(file)}{int(file.header.BitsAllocated) // 8}")
+    rows, columns = frame.shape_HW
+    count = rows * columns
+    start = (file.pixels_at or 0) + frame.number * count * dtype.itemsize
+    if dtype.itemsize == 1 and order == ">" and _is_word(file):
+        return _swapped_bytes(file, start, frame)
+    pixels = np.fromfile(file.path, dtype=dtype, count=count, offset=start)
+    if pixels.size < count:
+        raise VolumeError(
+            f"the file ends after {pixels.size} of {count} pixels", reason="truncated"
+        )
+    return pixels.reshape(rows, columns)
+
+
+def _is_word(file: DicomFile) -> bool:
+    """Whether 8-bit pixels of a big-endian file were written as 16-bit words."""
+    with file.path.open("rb") as stream:
+        stream.seek((file.pixels_at or 0) - 8)
+        return stream.read(2) == b"OW"
+
+
+def _swapped_bytes(file: DicomFile, start: int, frame: Frame) -> NDArray[Any]:
+    rows, columns = frame.shape_HW
+    first = (start - (file.pixels_at or 0)) & 1
+    count = rows * columns + first
+    words = np.fromfile(file.path, dtype="<u2", count=(count + 1) // 2, offset=start - first)
+    flat = words.byteswap().view(np.uint8)[first : first + rows * columns]
+    return flat.view(f"{_kind(file)}1").reshape(rows, columns)
+
+
+def _decoded(file: DicomFile, frame: Frame) -> NDArray[Any]:
+    rows, columns = frame.shape_HW
+    with explained("pixels that cannot be decoded"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote values of the header
+        dataset = pydicom.dcmread(file.path, force=True)
+        dataset.file_meta = file.header.file_meta
+        if file.syntax != DeflatedExplicitVRLittleEndian:
+            _check_stream(dataset, frame)
+        try:
+            pixels: NDArray[Any] = pixel_array(dataset, index=frame.number, raw=True)
+        except RuntimeError as error:  # pydicom: no plugin could
+            raise VolumeError(
+                f"pixels that cannot be decoded ({file.header.file_meta.TransferSyntaxUID.name})",
+                reason="broken",
+            ) from error
+    if pixels.shape != (rows, columns):
+        raise VolumeError(
+            f"decoded pixels of shape {pixels.shape}, expected {rows} × {columns}", reason="broken"
+        )
+    return pixels
+
+
+def _check_stream(dataset: Any, frame: Frame) -> None:
+    """Make sure that a compressed image is as large as the header says, before it is decoded."""
+    count = int(dataset.get("NumberOfFrames") or 1)
+    streams = generate_frames(dataset.PixelData, number_of_frames=count)
+    data = next(part for number, part in enumerate(streams) if number == frame.number)
+    rows, columns = frame.shape_HW
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax == RLELossless:
+        if len(data) * 64 + 64 < rows * columns:  # RLE packs 128 bytes in 2
+            raise VolumeError("compressed pixels that end too early", reason="truncated")
+        return
+    found = _j2k_size(data) if syntax in JPEG2000TransferSyntaxes else _jpeg_size(data)
+    if found is not None and found != (rows, columns):
+        raise VolumeError(
+            f"a compressed image of {found[0]} × {found[1]} pixels, the header says "
+            f"{rows} × {columns}",
+            reason="too-many-voxels" if found[0] * found[1] > rows * columns else "broken",
+        )
+
+
+def _j2k_size(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns in a JPEG 2000 codestream, which may lie in a JP2 file."""
+    at = data.find(b"\xff\x4f\xff\x51", 0, 1024)
+    if at < 0 or len(data) < at + 24:
+        return None
+    width, height, left, top = struct.unpack(">IIII", data[at + 8 : at + 24])
+    return height - top, width - left
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns in the first frame header of a JPEG or JPEG-LS stream."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] in JPEG_SIZE_MARKERS:
+            rows, columns = struct.unpack(">HH", data[at + 5 : at + 9])
+            return rows, columns
+        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _within_bits(raw_HW: NDArray[Any], file: DicomFile) -> NDArray[Any]:
+    """Values of BitsStored bits below HighBit, with their sign."""
+    header = file.header
+    allocated, stored = int(header.BitsAllocated), int(header.BitsStored)
+    high = int(header.get("HighBit", stored - 1))
+    size = raw_HW.dtype.itemsize * 8
+    native = np.dtype(f"{_kind(file)}{raw_HW.dtype.itemsize}")
+    values = raw_HW.astype(native, copy=False)
+    if stored == allocated == size or file.pixels_at is None:
+        return values
+    # Shifting to the top and back takes off what lies above, and carries the sign down.
+    return (values << (size - 1 - high)) >> (size - stored)
+
+
+def _kind(file: DicomFile) -> str:
+    return "i" if int(file.header.get("PixelRepresentation") or 0) else "u"

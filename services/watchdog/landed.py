@@ -16,10 +16,10 @@ from imaging.dataset.annotations import (
     FILE_NAME,
     UNREADABLE,
     AnnotationRecord,
-    answers_among,
     land,
     parse_annotation,
 )
+from imaging.dataset.base import files_behind
 from imaging.errors import RecordError
 from imaging.ids import SAFE_NAME, parse_utc
 from imaging.layout import TaskFolder
@@ -36,7 +36,7 @@ class Known:
     """The newest revision of an annotation; `record` is without its results."""
 
     record: AnnotationRecord
-    digest: str
+    digest: str  # of what it says; of an imported label map, of what Label Studio was given
     broken: bool = False  # the file is there and cannot be read
 
 
@@ -143,9 +143,8 @@ class Landed:
     def answers(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Case → files of the answers that count now, for cases that have any."""
         for case, known in self.cases.items():
-            counted = answers_among(one.record for one in known.values())
-            if counted:
-                yield case, frozenset(record.file_name for record in counted)
+            if files := files_behind(one.record for one in known.values()):
+                yield case, frozenset(files)
 
     def _read(self, case: str, match: re.Match[str]) -> AnnotationRecord:
         path = self.task.case_annotations(case) / match.string
@@ -165,7 +164,8 @@ class Landed:
         known = self.cases.setdefault(case, {})
         before = known.get(record.key)
         if before is None or before.record.revision < record.revision:
-            known[record.key] = Known(replace(record, results=()), record.digest, is_broken)
+            digest = record.shown_digest or record.digest
+            known[record.key] = Known(replace(record, results=()), digest, is_broken)
         task = record.key.split("-")[0]
         if task.isdigit():
             self._of_task.setdefault(int(task), set()).add(case)

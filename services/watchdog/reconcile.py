@@ -18,6 +18,7 @@ from imaging.dataset.annotations import AnnotationRecord, as_results
 from imaging.errors import NasGoneError, UnsafeNameError
 from imaging.ids import parse_utc
 from imaging.layout import Nas, TaskFolder
+from services.watchdog.items import items_answered
 from services.watchdog.landed import Landed
 from services.watchdog.memory import Memory
 from services.watchdog.source import Answers, AnswerSource, TaskRow, stamp
@@ -164,7 +165,8 @@ class Reconciler:
         count = 0
         while batch := list(islice(rows, BATCH)):
             ours = [row for row in batch if self._is_ours(row)]
-            answers = self.source.many(project, ours) if len(ours) >= MANY else {}
+            pictures = [row for row in ours if not row.is_stack]
+            answers = self.source.many(project, pictures) if len(pictures) >= MANY else {}
             for row in ours:
                 count += self._read(project, row, answers.pop(row.id, None))
                 self.beat()
@@ -257,6 +259,9 @@ class Reconciler:
             # Ingest gave Label Studio the label that came with the image: it is here already.
             self.memory.saw_copy(project, row.id, number, record.updated_at)
             return 0
+        if not record.skipped:
+            items = items_answered(self.task, row, record, lambda: self.source.row(project, row.id))
+            record = replace(record, items=items)
         self._write(record, self._model_version(answer))
         self.memory.forget_copy(project, row.id, number)
         return 1

@@ -37,6 +37,7 @@ class FakeTask:
     created_at: str
     updated_at: str
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 class FakeSource:
@@ -62,6 +63,10 @@ class FakeSource:
         if imported is not None:
             self._annotation(number, result=imported, completed_by=1, updated_by=None)
         return number
+
+    def change_data(self, task: int, **data: Any) -> None:
+        self.tasks[task].data |= data
+        self.tasks[task].updated_at = self._tick()
 
     def annotate(self, task: int, results: Any, by: int = 3, **fields: Any) -> int:
         number = self._annotation(task, result=results, completed_by=by, updated_by=by, **fields)
@@ -111,6 +116,7 @@ class FakeSource:
             answers=len(one.annotations) - skipped,
             skipped=skipped,
             annotations=frozenset(one.annotations),
+            data=dict(one.data),
         )
 
     def annotations(self, project: int, row: TaskRow) -> Answers | None:

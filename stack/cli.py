@@ -15,6 +15,8 @@ from typing import cast
 # Nothing of ours is imported up here: a Ctrl-C meets a traceback until `main` has begun.
 
 INTERRUPTED = 130  # as a shell reports a Ctrl-C
+# On a box where the services run in Docker, the command's own environment holds no models.
+INSTALL = "`make setup` makes .venv, which has everything; use .venv/bin/labloop for this verb."
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -71,7 +73,9 @@ def _complain(error: Exception) -> int:
     from stack import console
 
     hint = getattr(error, "hint", None)
-    if hint is None:
+    if isinstance(error, ModuleNotFoundError):
+        console.complain(f"{error.name} is not installed here, and this verb needs it", INSTALL)
+    elif hint is None:
         console.complain(f"{type(error).__name__}: {error}", "--debug shows where it comes from.")
     else:
         console.complain(str(error), hint)
@@ -116,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs_data,
         verbs_demo,
         verbs_engine,
+        verbs_evaluate,
         verbs_export,
         verbs_images,
         verbs_machine,
@@ -137,6 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs_images.register(verbs)
     verbs_data.register(verbs)
     verbs_model.register(verbs)
+    verbs_evaluate.register(verbs)
     verbs_export.register(verbs)
     verbs_demo.register(verbs)
     return parser

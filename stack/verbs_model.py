@@ -1,10 +1,9 @@
-"""The verbs that compute with a model: `predict` on any files, `evaluate` on held-out cases."""
+"""The verb `predict`: a model's answers on any files."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,30 +14,21 @@ from stack.home import Home
 from stack.verbs_data import Parsers, task_folder, version_folder
 
 if TYPE_CHECKING:
-    from imaging.model.evaluate import Evaluation
     from imaging.model.predict import Prediction, Predictor
 
 ANSWERS = "predictions.csv"
-EVALUATION, CASES = "evaluation.json", "cases.csv"
 ELSEWHERE = "Choose an empty folder for --output, or one that the same verb has written to."
 ANSWER_COLUMNS = ("file", "version", "score")  # then one per label
 
 
 def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
-    """Add this module's verbs to the command line."""
+    """Add this module's verb to the command line."""
     predict = verbs.add_parser("predict", help="the champion's answers on picture files")
     predict.add_argument("task")
     predict.add_argument("files", metavar="FILE", nargs="+", type=Path)
     predict.add_argument("-o", "--output", metavar="DIR", type=Path, required=True)
     predict.add_argument("--version", metavar="VERSION", help="another version than the champion")
     predict.set_defaults(act=predict_files)
-    evaluate = verbs.add_parser("evaluate", help="score a version on the held-out cases")
-    evaluate.add_argument("task")
-    evaluate.add_argument("--version", metavar="VERSION", help="another version than the champion")
-    evaluate.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, help="also write CSV and JSON"
-    )
-    evaluate.set_defaults(act=evaluate_version)
 
 
 def chosen_model(home: Home, task: str, version: str | None) -> Path:
@@ -145,56 +135,6 @@ def _written_before(output: Path) -> set[str]:
     if tuple(header[: len(ANSWER_COLUMNS)]) != ANSWER_COLUMNS:
         return set()
     return {ANSWERS, *(mask_name(Path(row[0])) for row in rows if row)}
-
-
-def evaluate_version(args: argparse.Namespace, home: Home) -> int:
-    """Print the figures of a version on the newest snapshot's held-out cases."""
-    from imaging.dataset.snapshot import newest_snapshot
-    from imaging.model.evaluate import evaluate
-    from imaging.model.predict import load_predictor
-
-    predictor = load_predictor(chosen_model(home, args.task, args.version))
-    if args.output:
-        check_evaluation_fits(args.output)
-    snapshot = newest_snapshot(task_folder(home, args.task))
-    cases = snapshot.of("test") if snapshot else ()
-    if snapshot is None or not cases:
-        raise UsageError(f"{args.task} has no held-out cases yet", hint="Label more patients.")
-    progress = console.Progress(f"scoring {predictor.version} on {len(cases)} held-out cases")
-    evaluation = evaluate(predictor, snapshot, cases, lambda share: progress.tell(f"{share:.0%}"))
-    progress.finish()
-    rows = [
-        (name, "–" if value is None else f"{value:.4f}")
-        for name, value in evaluation.summary.items()
-    ]
-    console.table((f"on {snapshot.id}", "value"), rows)
-    if args.output:
-        _write_evaluation(args.output, evaluation)
-        console.say(f"every case is in {args.output}")
-    return 0
-
-
-def check_evaluation_fits(folder: Path) -> None:
-    """Make sure that no other `cases.csv` is replaced: in rawdata/ it says who the patients are.
-
-    Raises:
-        RefusedError: there is one that no evaluation has written.
-    """
-    if (folder / CASES).exists() and not (folder / EVALUATION).exists():
-        raise RefusedError(f"{folder / CASES} exists and is not from `evaluate`", hint=ELSEWHERE)
-
-
-def _write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    make_folder(folder)
-    record = {"summary": evaluation.summary, **evaluation.details}
-    (folder / EVALUATION).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    with (folder / CASES).open("w", newline="", encoding="utf-8") as stream:
-        sheet = csv.writer(stream)
-        sheet.writerow(("case", "patient", "label", "score"))
-        for one in evaluation.scores:
-            for label, score in one.scores.items():
-                value = "" if score is None else f"{score:.4f}"
-                sheet.writerow((one.case, one.patient, label, value))
 
 
 def _row(file: Path, predictor: Predictor, prediction: Prediction) -> list[object]:

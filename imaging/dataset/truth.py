@@ -1,4 +1,10 @@
-"""What is true about one case, by the answers that people gave: a label map, or classes."""
+"""What is true about one case, by the answers that people gave: a label map, or classes.
+
+About a volume, people answer on the slices that they were shown: a slice without regions says that
+nothing is there. The other slices are those of the label map that came with the volume; where none
+did, they are filled from the shown ones as task.yaml says (`interpolate`), and named. Of several
+people's answers each is completed on its own before they are put together.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,29 +13,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.dataset.annotations import AnnotationRecord
-from imaging.dataset.cases import CaseRecord
+from imaging.dataset.cases import CaseRecord, VolumeFacts
 from imaging.dataset.consensus import majority_classes, majority_label_map
-from imaging.errors import CodecError, ImagingError
+from imaging.dataset.interpolate import fill_slices
+from imaging.errors import CodecError, GridMismatchError, ImagingError
+from imaging.labelstudio.plane import slice_of
 from imaging.labelstudio.results import classes_from_results, label_map_from_results
+from imaging.labelstudio.stack import label_volume_from_results
 from imaging.task import TaskConfig
+
+LabelArray = NDArray[np.uint8]
+Base = LabelArray | None  # labels_XYZ of what came with a volume
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
     """The answers to one case as one; label map or classes are None by the task's kind."""
 
-    labels_HW: NDArray[np.uint8] | None
+    labels_HW: LabelArray | None
     classes: tuple[str, ...] | None
     present: tuple[str, ...]  # labels that the case shows
-    labels_XYZ: NDArray[np.uint8] | None = None  # of a volume, on its grid
-    interpolated: tuple[int, ...] = ()  # of a volume: slices nobody drew, filled from neighbours
+    labels_XYZ: LabelArray | None = None  # of a volume, on its grid
+    interpolated: tuple[int, ...] = ()  # of a volume: slices that were filled for all who answered
 
 
 def truth_of(
     answers: Sequence[AnnotationRecord],
     case: CaseRecord,
     config: TaskConfig,
-    base: NDArray[np.uint8] | None = None,
+    base: Base = None,
 ) -> Truth:
     """The consensus of at least one answer.
 
@@ -48,7 +60,7 @@ def truth_of(
             raise CodecError(f"annotation {answer.key} holds no result list")
     try:
         if case.volume is not None and config.kind == "segmentation":
-            return _volume_truth(answers, config, base)
+            return _volume_truth(answers, case.volume, config, base)
         return _consensus(answers, case, config)
     except (ImagingError, MemoryError):
         raise
@@ -60,13 +72,57 @@ def truth_of(
 
 
 def _volume_truth(
-    answers: Sequence[AnnotationRecord], config: TaskConfig, base: NDArray[np.uint8] | None
+    answers: Sequence[AnnotationRecord], volume: VolumeFacts, config: TaskConfig, base: Base
 ) -> Truth:
-    if base is None or any(answer.label_map is None for answer in answers):
-        raise CodecError("answers drawn on the slices of a volume cannot be read yet")
-    indices = [index for index in np.unique(base).tolist() if index > 0]
-    present = tuple(config.scheme.labels[index - 1].name for index in indices)
-    return Truth(None, None, present, base)
+    maps, inferred = [], []
+    for answer in answers:
+        if answer.label_map is not None:
+            if base is None:
+                raise CodecError(f"annotation {answer.key} is a label map that was not read")
+            maps.append(base)
+            inferred.append(frozenset[int]())
+        else:
+            labels_XYZ, filled = _whole_volume(answer, volume, config, base)
+            maps.append(labels_XYZ)
+            inferred.append(frozenset(filled))
+    labels_XYZ = majority_label_map(maps)
+    interpolated = tuple(sorted(frozenset.intersection(*inferred)))
+    return Truth(None, None, _present(labels_XYZ, config), labels_XYZ, interpolated)
+
+
+def _whole_volume(
+    answer: AnnotationRecord, volume: VolumeFacts, config: TaskConfig, base: Base
+) -> tuple[LabelArray, tuple[int, ...]]:
+    """What one person said about a volume, and the slices that were inferred from others."""
+    plane = volume.plane
+    items = _shown(answer, volume)
+    labels_XYZ = label_volume_from_results(answer.results, config.scheme, plane, items)
+    if base is None:
+        fill, spacing_mm = config.annotation.fill, volume.grid.spacing_mm
+        return fill_slices(labels_XYZ, plane.axis, items, fill, spacing_mm=spacing_mm)
+    if base.shape != labels_XYZ.shape:
+        raise GridMismatchError(labels_XYZ.shape, base.shape)
+    for index in set(range(plane.count)) - set(items):
+        slice_of(labels_XYZ, plane.axis, index)[...] = slice_of(base, plane.axis, index)
+    return labels_XYZ, ()
+
+
+def _shown(answer: AnnotationRecord, volume: VolumeFacts) -> Sequence[int]:
+    """The slices that an answer is about, by the place of their picture in the task."""
+    if answer.items is not None:
+        return answer.items
+    if answer.origin == "import":
+        return range(volume.plane.count)
+    raise CodecError(
+        f"annotation {answer.key} does not say which slices its task showed, expected items",
+        hint="Edit and submit it again in Label Studio: it then lands with its slices.",
+    )
+
+
+def _present(labels: LabelArray, config: TaskConfig) -> tuple[str, ...]:
+    """The labels that a label map shows."""
+    indices = np.flatnonzero(np.bincount(labels.ravel()))
+    return tuple(config.scheme.labels[index - 1].name for index in indices if index > 0)
 
 
 def _consensus(answers: Sequence[AnnotationRecord], case: CaseRecord, config: TaskConfig) -> Truth:
@@ -81,6 +137,4 @@ def _consensus(answers: Sequence[AnnotationRecord], case: CaseRecord, config: Ta
         label_map_from_results(answer.results, config.scheme, case.shape_HW) for answer in answers
     ]
     labels_HW = majority_label_map(maps)
-    indices = np.flatnonzero(np.bincount(labels_HW.ravel()))
-    present = tuple(config.scheme.labels[index - 1].name for index in indices if index > 0)
-    return Truth(labels_HW, None, present)
+    return Truth(labels_HW, None, _present(labels_HW, config))

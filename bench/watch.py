@@ -23,7 +23,7 @@ from imaging.layout import Nas
 from services.ingest.ledger import Ledger, Row, Stamp
 from services.ingest.service import Ingest, Pulse
 from services.ingest.tempo import Tempo
-from services.ingest.visit import Tools
+from services.ingest.tools import Tools
 from stack.runtime.heartbeat import Heartbeat
 from stack.runtime.label_studio import LabelStudio, ProjectRef
 

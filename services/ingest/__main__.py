@@ -22,7 +22,7 @@ from services.ingest.project import ProjectLinks, ensure_project
 from services.ingest.service import Ingest, Pulse, StateLock, run, run_once
 from services.ingest.settings import IngestSettings
 from services.ingest.tempo import Tempo
-from services.ingest.visit import Tools
+from services.ingest.tools import Tools
 from stack.runtime.events import Alarm, wants_events
 from stack.runtime.heartbeat import Heartbeat
 from stack.runtime.label_studio import LabelStudio, ProjectRef

@@ -7,7 +7,8 @@ half and never deleted. Symbolic links are moved, not followed, and nothing behi
 import errno
 import os
 import shutil
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from imaging.ids import new_id, utc_now
@@ -16,91 +17,9 @@ from imaging.publish import write_text
 from services.ingest.errors import RefusedError
 from services.ingest.inside import opened_folder
 from services.ingest.names import is_case_list, safe_name
+from services.ingest.reasons import BAD_CASE_LIST, reason_of
 
 REASON_FILE = "reason.txt"
-BAD_CASE_LIST = "bad-case-list"
-AGAIN = "Export it again and drop it in rawdata."
-PICTURE = "a PNG, JPEG or TIFF picture"
-
-# Keyword → what was expected, what to do.
-REASONS: dict[str, tuple[str, str]] = {
-    "empty": (f"{PICTURE}", "The copy did not succeed: copy it again."),
-    "not-an-image": (
-        f"{PICTURE}; a list of cases is called cases.csv and lies in rawdata itself",
-        "Export it as PNG, JPEG or TIFF, or keep it outside rawdata.",
-    ),
-    "truncated": ("a whole file", "The copy or export was cut off: copy it again."),
-    "broken": (f"{PICTURE} that can be decoded", AGAIN),
-    "too-many-pixels": (
-        "a picture within the pixel limit (INGEST_MAX_PIXELS)",
-        "Crop or shrink it, or ask the admin to raise the limit.",
-    ),
-    "too-many-scans": (
-        "a JPEG of at most 64 scans; progressive ones have about ten",
-        "Save it again as an ordinary JPEG or as PNG.",
-    ),
-    "too-large": ("a file within the size limit", "Crop or shrink it."),
-    "too-small": ("at least 8 × 8 pixels", AGAIN),
-    "absurd-shape": ("a longer side of at most 64 times the shorter", AGAIN),
-    "multi-page": ("one picture in a file", "Save each page as a file of its own."),
-    "animated": ("one still picture", "Save the frame you mean as a PNG."),
-    "pixel-type": (
-        "8 or 16 bits of grey, or colour; no floating point",
-        "Scale the values to 8 or 16 bits and save it again.",
-    ),
-    "symlink": ("a file", "Copy the file itself; links are never followed."),
-    "not-a-file": ("a file", "Remove it from rawdata; pipes and devices hold no picture."),
-    "too-deep": ("at most 32 folders inside each other", "Move the pictures further up."),
-    "bad-name": (
-        "a name in plain UTF-8 letters, digits and signs",
-        "Rename it and drop it in rawdata again.",
-    ),
-    "permission-denied": (
-        "a file that ingest may read",
-        "Give the group of Labloop read access and drop it in rawdata again.",
-    ),
-    "duplicate": (
-        "each picture once",
-        "Nothing, if it is a copy. If it is another patient's picture, one of the two is wrong.",
-    ),
-    "unknown-class": (
-        "a folder, or a label in cases.csv, that task.yaml knows",
-        "Put it in the right folder, or add the label to task.yaml, and drop it again.",
-    ),
-    "contradiction": (
-        "the same label in the folder's name and in cases.csv",
-        "Correct one of the two and drop the picture again.",
-    ),
-    "name-twice": (
-        "the folder, too, of a file in cases.csv when two pictures have its name",
-        "Write their paths below rawdata in cases.csv, and drop it and this picture again.",
-    ),
-    "mask-size": (
-        "a mask of the same rows and columns as its picture",
-        "Export the mask at the picture's size and drop it again.",
-    ),
-    "mask-values": (
-        "0/255 for one label, indices as in task.yaml, or the labels' colours",
-        "Export the mask without smoothing or compression and drop it again.",
-    ),
-    "mask-rotated": (
-        "a picture and a mask without an EXIF turn",
-        "It cannot be known on which side up the mask was drawn: save both upright, drop both.",
-    ),
-    "mask-without-picture": (
-        "a picture of the same name in the matching folder",
-        "Drop the picture and this mask again, together.",
-    ),
-    "mask-ambiguous": (
-        "one mask for one picture",
-        "Keep one of the files of this name and drop it again.",
-    ),
-    BAD_CASE_LIST: (
-        "a cases.csv in UTF-8 with a column `file` and one line per picture",
-        "Correct it and drop it in rawdata again. Until then, or until this folder is deleted, "
-        "new pictures of the task wait, so that no patient is split.",
-    ),
-}
 
 
 def reject(task: TaskFolder, root: Path, path: str, refusal: RefusedError) -> str | None:
@@ -120,28 +39,82 @@ def reject(task: TaskFolder, root: Path, path: str, refusal: RefusedError) -> st
         OSError: no space (nothing is left behind), or the file may not be moved (its reason is
             in `rejected/`, the file stays where it is).
     """
-    with ExitStack() as stack:
-        try:
-            lies_in, name = stack.enter_context(opened_folder(root, path))
-            size_bytes = os.stat(name, dir_fd=lies_in, follow_symlinks=False).st_size
-        except OSError:
-            return None
-        folder = _new_folder(task.rejected)
-        try:
-            write_text(folder / REASON_FILE, reason_text(path, size_bytes, refusal))
-            os.rename(name, folder / safe_name(path), src_dir_fd=lies_in)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT):
-                shutil.rmtree(folder, ignore_errors=True)
-            if error.errno == errno.ENOENT:
-                return None
-            raise
+    return _move(task, root, {path: safe_name(path)}, path, refusal)
+
+
+def reject_together(
+    task: TaskFolder, paths: Sequence[str], refusal: RefusedError, *, nameless: bool
+) -> str | None:
+    """Move files that belong together out of the way, into one folder beside one reason.
+
+    Args:
+        task: the task whose `rejected/` takes them.
+        paths: the files, below rawdata; at least one.
+        refusal: what was found.
+        nameless: number the files, and name none of them in the text: names and folders of DICOM
+            files often hold a patient's name or a raw UID.
+
+    Returns:
+        As `reject` does; None when all have gone.
+
+    Raises:
+        OSError: as `reject` does. Files that were moved before stay moved.
+    """
+    digits = len(str(len(paths) - 1))
+    numbered = {path: f"{at:0{digits}d}" for at, path in enumerate(paths)}
+    names = {
+        path: f"{number}.dcm" if nameless else f"{number}-{safe_name(path)}"
+        for path, number in numbered.items()
+    }
+    shown = f"{len(paths)} DICOM file{'s' if len(paths) > 1 else ''}"
+    text = shown if nameless else ", ".join(paths[:8])
+    return _move(task, task.rawdata, names, text, refusal)
+
+
+def _move(
+    task: TaskFolder, root: Path, names: Mapping[str, str], text: str, refusal: RefusedError
+) -> str | None:
+    sizes = {path: size for path in names if (size := _size_bytes(root, path)) is not None}
+    if not sizes:
+        return None
+    folder = _new_folder(task.rejected)
+    moved = 0
+    try:
+        write_text(folder / REASON_FILE, reason_text(text, sum(sizes.values()), refusal))
+        for path in sizes:
+            moved += _rename(root, path, folder / names[path])
+    except OSError as error:
+        if not moved and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if not moved:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
     return folder.name
+
+
+def _size_bytes(root: Path, path: str) -> int | None:
+    """The size of a file below `root`, or None when it has gone or a link leads to it."""
+    try:
+        with opened_folder(root, path) as (lies_in, name):
+            return os.stat(name, dir_fd=lies_in, follow_symlinks=False).st_size
+    except OSError:
+        return None
+
+
+def _rename(root: Path, path: str, target: Path) -> bool:
+    """Whether a file was still there to be moved."""
+    try:
+        with opened_folder(root, path) as (lies_in, name):
+            os.rename(name, target, src_dir_fd=lies_in)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def reason_text(path: str, size_bytes: int, refusal: RefusedError) -> str:
     """reason.txt: what was found, what was expected, what to do."""
-    expected, advice = REASONS[refusal.reason]
+    expected, advice = reason_of(refusal.reason)
     plain = path.encode("unicode_escape").decode() if not path.isprintable() else path
     return (
         f"Reason:     {refusal.reason}\n"

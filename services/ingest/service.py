@@ -13,8 +13,10 @@ from typing import Self
 
 from imaging.errors import NasGoneError
 from imaging.layout import TaskFolder
+from services.ingest.attempt import place_in_code
 from services.ingest.errors import DiskFullError, SecondIngestError
-from services.ingest.visit import Tools, Visitor, place_in_code
+from services.ingest.tools import Tools
+from services.ingest.visit import Visitor
 from stack.runtime.events import Alarm
 from stack.runtime.heartbeat import Heartbeat
 

@@ -3,27 +3,24 @@
 A visit may be cut off anywhere and repeated; whatever was done is met again as done.
 """
 
-import errno
 import logging
 import math
 import sqlite3
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
-from imaging.errors import GridMismatchError, PictureError, RecordError
+from imaging.errors import RecordError
 from imaging.io.casesheet import SHEET_NAME
-from imaging.io.picture import PictureLimits, decode_picture
-from imaging.layout import Nas, TaskFolder
-from imaging.task import TaskConfig
+from imaging.io.picture import decode_picture
+from imaging.layout import TaskFolder
+from services.ingest.attempt import FULL, READ_ONLY, Attempts
 from services.ingest.config import ConfigDesk
 from services.ingest.errors import DiskFullError, HoldError, RefusedError
 from services.ingest.inferred import picture_files
 from services.ingest.inside import may_be_there
 from services.ingest.late import apply_late, check_labels
-from services.ingest.ledger import Ledger, Row, Stamp, State
+from services.ingest.ledger import Row, Stamp, State
 from services.ingest.namesakes import Namesakes
 from services.ingest.pairs import Pairs
 from services.ingest.reject import reject
@@ -38,11 +35,10 @@ from services.ingest.take import (
     read_inside,
     take_picture,
 )
-from services.ingest.tempo import Tempo
+from services.ingest.tools import Tools
 from services.ingest.tree import CHANNEL_0, place_of
 from services.ingest.watch import TaskWatch
 from stack.runtime.label_studio import (
-    LabelStudio,
     LabelStudioDownError,
     LabelStudioError,
     ProjectRef,
@@ -50,28 +46,8 @@ from stack.runtime.label_studio import (
 
 log = logging.getLogger(__name__)
 
-# What a stalled copy may look like; such files get `bad_wait_s` before they are refused.
-DOUBTFUL = frozenset({"empty", "not-an-image", "truncated", "broken", "permission-denied"})
-READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV})
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 LABEL_STUDIO_RETRY_S = 60.0  # after it refused a call, as against being away
 AT_ONCE = 200  # pictures in a visit: a large drop must not keep other tasks waiting
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What every visit works with; the same for all tasks."""
-
-    nas: Nas
-    ledger: Ledger
-    client: LabelStudio
-    ensure: Callable[[TaskFolder, TaskConfig], ProjectRef]
-    pseudonym_key: str
-    limits: PictureLimits
-    tempo: Tempo
-    clock: Callable[[], float]  # monotonic seconds
-    beat: Callable[[], None]  # says that the loop is alive
-    is_stopping: Callable[[], bool]
 
 
 class Visitor:
@@ -82,6 +58,7 @@ class Visitor:
         tempo = tools.tempo
         self.watch = TaskWatch(task, tools.ledger, tempo)
         self.desk = self.watch.desk
+        self.attempts = Attempts(task, tools, self.desk)
         self.config = ConfigDesk(task)
         self.sheet = SheetDesk(task, tempo.quiet_s, tempo.bad_wait_s)
         self.sync = TaskSync(tools.client, task, tools.clock)
@@ -160,7 +137,7 @@ class Visitor:
         others = set(paths) - set(pictures)
         for item in self.desk.quiet(now_s):
             if item.found.path in others:
-                self._try(item, self._decode_only)
+                self.attempts.one(item, self._decode_only)
         if pictures:
             self.config.infer(pictures, self.sheet.sheet)
             self._read_config()
@@ -205,7 +182,7 @@ class Visitor:
         """Links, pipes and unreadable names, whatever the task is."""
         for item in self.desk.quiet(self.tools.clock()):
             if item.found.trouble:
-                self._refuse(item, RefusedError(item.found.trouble, item.found.note))
+                self.attempts.refuse([item], RefusedError(item.found.trouble, item.found.note))
 
     def _take_all(self, intake: Intake) -> None:
         quiet = [i for i in self.desk.quiet(self.tools.clock()) if not i.found.trouble]
@@ -213,17 +190,17 @@ class Visitor:
         if intake.config.kind == "classification":
             self.has_more = len(quiet) > AT_ONCE
             for item in quiet[:AT_ONCE]:
-                self._try(item, take_picture)
+                self.attempts.one(item, take_picture)
             return
         pairs = Pairs(self.desk.items.values(), quiet, self._arrivals)
         take_mask = partial(self._take_mask, intake, pairs)
         self.has_more = len(pairs.pictures) > AT_ONCE
         for item in pairs.pictures[:AT_ONCE]:
-            self._try(item, take_picture)
+            self.attempts.one(item, take_picture)
             for mask in pairs.masks_of(item):
-                self._try(mask, take_mask)
+                self.attempts.one(mask, take_mask)
         for mask in [] if self.has_more else pairs.masks_left():
-            self._try(mask, take_mask)
+            self.attempts.one(mask, take_mask)
 
     def _take_picture(self, intake: Intake, item: Settling) -> Row:
         path = item.found.path
@@ -261,65 +238,6 @@ class Visitor:
         rows = self.tools.ledger.partners(self.task.name, pair, state)
         root = self.task.rawdata
         return [row for row in rows if row.path != but and may_be_there(root, row.path)]
-
-    def _try(self, item: Settling, take: Callable[[Settling], Row | None]) -> None:
-        """Take one file in, refuse it, or leave it for later."""
-        if self.tools.is_stopping():
-            return
-        self.tools.nas.require_marker()
-        self.tools.beat()
-        try:
-            row = take(item)
-        except (PictureError, GridMismatchError, RefusedError) as error:
-            self._refuse(item, _refusal(error))
-        except OSError as error:
-            if error.errno in FULL:
-                raise
-            if error.errno in READ_ONLY:
-                raise HoldError("ingest may not write into the task's folder") from error
-            self._postpone(item, self.tools.tempo.retry_s)
-            log.warning("task %s: a file could not be taken: %s", self.task.name, error.strerror)
-        except Exception as error:
-            # The outermost level for one file: set it aside until it changes, and go on.
-            self._postpone(item, math.inf)
-            log.error("task %s: a file was set aside: %s", self.task.name, place_in_code(error))
-        else:
-            if row is None:
-                self._postpone(item, self.tools.tempo.quiet_s)
-                return
-            self.tools.ledger.record(self.task.name, [row])
-            self.desk.done(item.found.path)
-
-    def _postpone(self, item: Settling, wait_s: float) -> None:
-        self.desk.postpone(item, self.tools.clock() + wait_s)
-
-    def _refuse(self, item: Settling, refusal: RefusedError) -> None:
-        patient_until_s = item.since_s + self.tools.tempo.bad_wait_s
-        if refusal.reason in DOUBTFUL and self.tools.clock() < patient_until_s:
-            self.desk.postpone(item, patient_until_s)
-            return
-        self.tools.nas.require_marker()
-        found = item.found
-        try:
-            where = reject(self.task, self.task.rawdata, found.path, refusal)
-        except OSError as error:
-            if error.errno not in READ_ONLY:
-                raise
-            where = "… (the file cannot be moved and stays)"
-            self._leave(item)
-        else:
-            self.desk.done(found.path)
-        if where:
-            log.warning("task %s: %s: rejected/%s", self.task.name, refusal.reason, where)
-
-    def _leave(self, item: Settling) -> None:
-        """Remember a refused file that stays where it is, so that it is refused once."""
-        found = item.found
-        if found.trouble == "bad-name":  # the ledger holds text
-            self._postpone(item, math.inf)
-            return
-        self.tools.ledger.record(self.task.name, [Row(found.path, found.stamp, "stuck")])
-        self.desk.done(found.path)
 
     # --- Label Studio -------------------------------------------------------------------------
 
@@ -359,13 +277,6 @@ class Visitor:
             self.troubles.append(trouble)
 
 
-def _refusal(error: PictureError | GridMismatchError | RefusedError) -> RefusedError:
-    if isinstance(error, RefusedError):
-        return error
-    reason = error.reason if isinstance(error, PictureError) else "mask-size"
-    return RefusedError(reason, str(error))
-
-
 @contextmanager
 def _full_disks_told_apart() -> Iterator[None]:
     """No space left, on the NAS or under the ledger, is a pause and no failure."""
@@ -379,10 +290,3 @@ def _full_disks_told_apart() -> Iterator[None]:
         if "full" not in str(error):
             raise
         raise DiskFullError("no space is left in the state folder") from error
-
-
-def place_in_code(error: BaseException) -> str:
-    """`ValueError at take.py:88`: enough to look for; the message could name a patient."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else "?"
-    return f"{type(error).__name__} at {where}"

@@ -17,7 +17,7 @@ from imaging.task import TaskConfig
 from services.ingest.ledger import Ledger
 from services.ingest.service import Ingest, Pulse
 from services.ingest.tempo import Tempo
-from services.ingest.visit import Tools
+from services.ingest.tools import Tools
 from stack.runtime.heartbeat import Heartbeat
 from stack.runtime.label_studio import LabelStudioDownError, ProjectRef
 from tests.fakes.label_studio import FakeLabelStudio

@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.ingest.reject import REASON_FILE, REASONS
+from services.ingest.reasons import REASONS
+from services.ingest.reject import REASON_FILE
 from tests.hostile import CORPUS, Hostile
 from tests.services.ingest.conftest import Lab
 

@@ -17,7 +17,7 @@ from imaging.labels import label_scheme
 from imaging.labelstudio.results import classes_from_results, label_map_from_results
 from imaging.publish import verify_folder
 from imaging.task import load_task
-from services.ingest import take, visit
+from services.ingest import attempt, take, visit
 from tests.services.ingest.conftest import QUIET_S, TASK, Lab, file_bytes, picture
 
 CLASSES = "kind: classification\nlabels: [normal, pneumonia]\n"
@@ -591,9 +591,9 @@ def test_a_file_that_cannot_be_moved_is_refused_once(
     def read_only(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(visit, "reject", read_only)
+    monkeypatch.setattr(attempt, "reject", read_only)
     lab.settle()
-    monkeypatch.setattr(visit, "reject", lambda *_: pytest.fail("refused again"))
+    monkeypatch.setattr(attempt, "reject", lambda *_: pytest.fail("refused again"))
     lab.settle(4000)
     assert lab.left() == ["bad.png"]
 

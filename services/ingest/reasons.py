@@ -1,0 +1,104 @@
+"""What reason.txt says: for each reason what was expected, and what to do."""
+
+BAD_CASE_LIST = "bad-case-list"
+AGAIN = "Export it again and drop it in rawdata."
+PICTURE = "a PNG, JPEG or TIFF picture"
+
+# Keyword → what was expected, what to do.
+REASONS: dict[str, tuple[str, str]] = {
+    "empty": (f"{PICTURE}", "The copy did not succeed: copy it again."),
+    "not-an-image": (
+        f"{PICTURE}; a list of cases is called cases.csv and lies in rawdata itself",
+        "Export it as PNG, JPEG or TIFF, or keep it outside rawdata.",
+    ),
+    "truncated": ("a whole file", "The copy or export was cut off: copy it again."),
+    "broken": (f"{PICTURE} that can be decoded", AGAIN),
+    "too-many-pixels": (
+        "a picture within the pixel limit (INGEST_MAX_PIXELS)",
+        "Crop or shrink it, or ask the admin to raise the limit.",
+    ),
+    "too-many-scans": (
+        "a JPEG of at most 64 scans; progressive ones have about ten",
+        "Save it again as an ordinary JPEG or as PNG.",
+    ),
+    "too-large": ("a file within the size limit", "Crop or shrink it."),
+    "too-small": ("at least 8 × 8 pixels", AGAIN),
+    "absurd-shape": ("a longer side of at most 64 times the shorter", AGAIN),
+    "multi-page": ("one picture in a file", "Save each page as a file of its own."),
+    "animated": ("one still picture", "Save the frame you mean as a PNG."),
+    "pixel-type": (
+        "8 or 16 bits of grey, or colour; no floating point",
+        "Scale the values to 8 or 16 bits and save it again.",
+    ),
+    "symlink": ("a file", "Copy the file itself; links are never followed."),
+    "not-a-file": ("a file", "Remove it from rawdata; pipes and devices hold no picture."),
+    "too-deep": ("at most 32 folders inside each other", "Move the pictures further up."),
+    "bad-name": (
+        "a name in plain UTF-8 letters, digits and signs",
+        "Rename it and drop it in rawdata again.",
+    ),
+    "permission-denied": (
+        "a file that ingest may read",
+        "Give the group of Labloop read access and drop it in rawdata again.",
+    ),
+    "duplicate": (
+        "each picture once",
+        "Nothing, if it is a copy. If it is another patient's picture, one of the two is wrong.",
+    ),
+    "unknown-class": (
+        "a folder, or a label in cases.csv, that task.yaml knows",
+        "Put it in the right folder, or add the label to task.yaml, and drop it again.",
+    ),
+    "contradiction": (
+        "the same label in the folder's name and in cases.csv",
+        "Correct one of the two and drop the picture again.",
+    ),
+    "name-twice": (
+        "the folder, too, of a file in cases.csv when two pictures have its name",
+        "Write their paths below rawdata in cases.csv, and drop it and this picture again.",
+    ),
+    "mask-size": (
+        "a mask of the same rows and columns as its picture",
+        "Export the mask at the picture's size and drop it again.",
+    ),
+    "mask-values": (
+        "0/255 for one label, indices as in task.yaml, or the labels' colours",
+        "Export the mask without smoothing or compression and drop it again.",
+    ),
+    "mask-rotated": (
+        "a picture and a mask without an EXIF turn",
+        "It cannot be known on which side up the mask was drawn: save both upright, drop both.",
+    ),
+    "mask-without-picture": (
+        "a picture of the same name in the matching folder",
+        "Drop the picture and this mask again, together.",
+    ),
+    "mask-ambiguous": (
+        "one mask for one picture",
+        "Keep one of the files of this name and drop it again.",
+    ),
+    BAD_CASE_LIST: (
+        "a cases.csv in UTF-8 with a column `file` and one line per picture",
+        "Correct it and drop it in rawdata again. Until then, or until this folder is deleted, "
+        "new pictures of the task wait, so that no patient is split.",
+    ),
+}
+
+VOLUME = "a NIfTI or NRRD file, or a whole DICOM series"
+EXPORT = "Export the series again, whole and as it came from the scanner, and drop it."
+
+REASONS |= {
+    "volume-among-pictures": (
+        f"{PICTURE}, as task.yaml says `modality: picture`",
+        "Drop it in a task of volumes (`modality: CT` or MR in task.yaml).",
+    ),
+    "not-a-volume": (
+        f"{VOLUME}, as task.yaml names a modality of volumes",
+        "Drop pictures in a task of pictures; keep papers and tables outside rawdata.",
+    ),
+}
+
+
+def reason_of(keyword: str) -> tuple[str, str]:
+    """What was expected and what to do. Readers of files may know reasons that have no entry."""
+    return REASONS.get(keyword, (VOLUME, EXPORT))

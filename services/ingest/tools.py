@@ -1,0 +1,27 @@
+"""What every visit of ingest works with; the same for all tasks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imaging.io.picture import PictureLimits
+from imaging.layout import Nas, TaskFolder
+from imaging.task import TaskConfig
+from services.ingest.ledger import Ledger
+from services.ingest.tempo import Tempo
+from stack.runtime.label_studio import LabelStudio, ProjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Where files lie, how long things wait, and whom to tell."""
+
+    nas: Nas
+    ledger: Ledger
+    client: LabelStudio
+    ensure: Callable[[TaskFolder, TaskConfig], ProjectRef]
+    pseudonym_key: str
+    limits: PictureLimits
+    tempo: Tempo
+    clock: Callable[[], float]  # monotonic seconds
+    beat: Callable[[], None]  # says that the loop is alive
+    is_stopping: Callable[[], bool]

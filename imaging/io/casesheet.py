@@ -3,7 +3,10 @@
 A header line with `file` and, if wanted, `patient`, `label` (or `labels`, `label_2`, …) and any
 further columns, which become metadata. Commas, semicolons or tabs; UTF-8. A cell of a label
 column may hold several names with `|` between them. `file` is the path below rawdata, or the
-bare file name when that is enough.
+bare file name when that is enough; of a DICOM series it may be the folder.
+
+Columns `case` and `channel` together say which files are one case of several channels (T1, T2,
+FLAIR), and `label` as the channel which one is its label map. Either of them alone is metadata.
 """
 
 import csv
@@ -19,6 +22,8 @@ from imaging.errors import RecordError
 SHEET_NAME = "cases.csv"
 MAX_BYTES = 64 << 20
 LABEL_COLUMN = re.compile(r"labels?([ _-]?\d+)?")
+CASE_COLUMNS = frozenset({"case", "channel"})
+LABEL_CHANNELS = frozenset({"label", "labels", "seg", "mask"})  # no channel, but the label map
 DELIMITERS = (",", ";", "\t")
 HINT = (
     "Save it as 'CSV UTF-8' with a header line `file,patient,…` and one line per picture, "
@@ -34,6 +39,12 @@ class CaseRow:
     patient: str  # as people wrote it; empty = not given
     labels: tuple[str, ...]  # empty = not labelled
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    case: str = ""  # groups the files of one volume of several channels; empty = a case of its own
+    channel: str = ""  # which of them this is
+
+    @property
+    def is_label_map(self) -> bool:
+        return bool(self.case) and self.channel.lower() in LABEL_CHANNELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,12 @@ class CaseSheet:
     def label_names(self) -> tuple[str, ...]:
         """Every label that occurs, sorted."""
         return tuple(sorted({label for row in self.rows.values() for label in row.labels}))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that cases are made of, as they come up first; empty = no such columns."""
+        found = (row.channel for row in self.rows.values() if row.case and not row.is_label_map)
+        return tuple(dict.fromkeys(found))
 
     @property
     def is_multi_label(self) -> bool:
@@ -139,11 +156,19 @@ def _row(columns: list[str], cells: list[str], number: int) -> CaseRow:
     for column in [column for column in record if LABEL_COLUMN.fullmatch(column)]:
         labels |= {name.strip(): None for name in record.pop(column).split("|") if name.strip()}
     patient = record.pop("patient", "")
+    case = channel = ""
+    if record.keys() >= CASE_COLUMNS:
+        case, channel = record.pop("case"), record.pop("channel")
+        if bool(case) != bool(channel):
+            raise RecordError(
+                f"{SHEET_NAME}: line {number} has a case without a channel, or the reverse",
+                hint=HINT,
+            )
     metadata = {column: cell for column, cell in record.items() if cell}
-    return CaseRow(file, patient, tuple(labels), MappingProxyType(metadata))
+    return CaseRow(file, patient, tuple(labels), MappingProxyType(metadata), case, channel)
 
 
 def _key(path: str) -> str:
     """One spelling for one path: Windows separators, `./`, and macOS's decomposed letters."""
     plain = unicodedata.normalize("NFC", path).replace("\\", "/")
-    return plain.removeprefix("./").removeprefix("rawdata/")
+    return plain.removeprefix("./").removeprefix("rawdata/").rstrip("/")

@@ -82,3 +82,22 @@ def test_refusals_name_no_patient() -> None:
     with pytest.raises(RecordError) as caught:
         sheet("file,patient\nx.png,Mueller\nx.png,Schmidt\n")
     assert "Mueller" not in str(caught.value) and "Schmidt" not in str(caught.value)
+
+
+def test_case_and_channel_say_which_files_are_one_case() -> None:
+    rows = sheet(
+        "file,case,channel\na_t1.nii,a,T1\na_fl.nii,a,FLAIR\na_seg.nii,a,label\nb_t1.nii,b,T1\n"
+    )
+    assert rows.channels == ("T1", "FLAIR")
+    row = rows.find("x/a_seg.nii")
+    assert row is not None and (row.case, row.is_label_map) == ("a", True)
+
+
+def test_case_without_channel_is_metadata() -> None:
+    row = sheet("file,case\na.png,7\n").find("a.png")
+    assert row is not None and row.metadata == {"case": "7"} and not row.case
+
+
+def test_a_case_without_its_channel_is_refused() -> None:
+    with pytest.raises(RecordError, match="line 2 has a case without a channel"):
+        sheet("file,case,channel\na.nii,a,\n")

@@ -132,7 +132,6 @@ def strangers() -> Iterator[Hostile]:
         "a drawing with a script": ("a.svg", b"<svg><script>alert(1)</script></svg>"),
         "a PDF called tif": ("a.tif", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n"),
         "a ZIP with a path trick called png": ("a.png", zipped),
-        "a DICOM file called png": ("a.png", bytes(128) + b"DICM" + noise(902).tobytes()),
         "a gzip volume called jpg": ("a.jpg", b"\x1f\x8b\x08\x00" + noise(903).tobytes()),
         "a GIF called png": ("a.png", gif),
         "a BMP": ("a.bmp", lambda: encoded(noise(904), "BMP")),
@@ -144,6 +143,8 @@ def strangers() -> Iterator[Hostile]:
     }
     for name, (path, data) in contents.items():
         yield Hostile(name, file(path, data), "not-an-image")
+    dicom = file("a.png", bytes(128) + b"DICM" + noise(902).tobytes())
+    yield Hostile("a DICOM file called png", dicom, "volume-among-pictures")
     yield Hostile("an empty file", file("a.png", b""), "empty")
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 
 from imaging.io.picture import PictureLimits
+from imaging.io.volumes import VolumeLimits
 from imaging.layout import Nas, TaskFolder
 from imaging.task import TaskConfig
 from services.ingest.errors import SecondIngestError
@@ -106,6 +107,7 @@ def _tools(
         clock=time.monotonic,
         beat=pulse.beat,
         is_stopping=stop.is_set,
+        volume_limits=VolumeLimits(max_voxels=settings.max_voxels),
     )
 
 

@@ -7,12 +7,13 @@ import errno
 import logging
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from imaging.errors import GridMismatchError, PictureError
 from imaging.layout import TaskFolder
 from services.ingest.errors import HoldError, RefusedError
-from services.ingest.ledger import Row
+from services.ingest.inside import may_be_there
+from services.ingest.ledger import Row, State
 from services.ingest.reject import reject, reject_together
 from services.ingest.settle import SettleDesk, Settling
 from services.ingest.tools import Tools
@@ -82,6 +83,12 @@ class Attempts:
         for item in items:
             self.desk.done(item.found.path)
 
+    def partners(self, pair: str, state: State, but: Collection[str] = ()) -> list[Row]:
+        """Files of one pair that were dealt with and are still there."""
+        rows = self.tools.ledger.partners(self.task.name, pair, state)
+        root = self.task.rawdata
+        return [row for row in rows if row.path not in but and may_be_there(root, row.path)]
+
     def postpone(self, items: Sequence[Settling], wait_s: float) -> None:
         for item in items:
             self.desk.postpone(item, self.tools.clock() + wait_s)
@@ -127,8 +134,10 @@ def refusal_of(error: PictureError | GridMismatchError | RefusedError) -> Refuse
     """What a file is refused for, whoever found it."""
     if isinstance(error, RefusedError):
         return error
-    reason = error.reason if isinstance(error, PictureError) else "mask-size"
-    return RefusedError(reason, str(error))
+    if not isinstance(error, PictureError):
+        return RefusedError("mask-size", str(error))
+    advice = error.hint if error.hint != type(error).hint else ""
+    return RefusedError(error.reason, str(error), advice)
 
 
 def place_in_code(error: BaseException) -> str:

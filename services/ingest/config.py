@@ -3,11 +3,10 @@
 import logging
 
 from imaging.errors import TaskConfigError, os_error_beneath
-from imaging.io.casesheet import CaseSheet
 from imaging.layout import TaskFolder
 from imaging.task import TaskConfig, load_task
 from services.ingest.errors import HoldError
-from services.ingest.inferred import infer_task, write_inferred
+from services.ingest.inferred import write_inferred
 from services.ingest.ledger import Stamp
 
 log = logging.getLogger(__name__)
@@ -52,17 +51,8 @@ class ConfigDesk:
             if os_error_beneath(error) is not None:
                 raise HoldError(f"task.yaml cannot be read: {self._problem}") from error
 
-    def infer(self, pictures: list[str], sheet: CaseSheet | None) -> None:
-        """Guess and write task.yaml.
-
-        Args:
-            pictures: every picture file of the task, all of them settled; at least one.
-            sheet: its cases.csv.
-
-        Raises:
-            HoldError: no usable guess; a person must write it.
-        """
-        config, because = infer_task(self.task, pictures, sheet)
+    def write(self, config: TaskConfig, because: str) -> None:
+        """Write a task.yaml that was guessed, with a sentence why."""
         if write_inferred(self.task, config, because):
             log.warning(
                 "task %s: task.yaml was guessed (%s, %d labels: %s); please look it over",

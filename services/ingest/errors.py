@@ -21,9 +21,10 @@ class RefusedError(IngestError):
 
     hint = "The file lies in rejected/ with a reason.txt."
 
-    def __init__(self, reason: str, found: str) -> None:
+    def __init__(self, reason: str, found: str, advice: str = "") -> None:
+        """Args: the keyword; what was found; what to do, where the keyword alone does not say."""
         super().__init__(found)
-        self.reason, self.found = reason, found
+        self.reason, self.found, self.advice = reason, found, advice
 
 
 class HoldError(IngestError):

@@ -1,19 +1,17 @@
 """The task.yaml of a task that has none: guessed from rawdata, for a person to look over."""
 
-import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from imaging.errors import PictureError, RecordError
 from imaging.ids import utc_now
 from imaging.io.casesheet import CaseSheet
 from imaging.io.mask import MaskContent, Rgb, mask_content
-from imaging.io.picture import PictureLimits, decode_mask, decode_picture, read_file
-from imaging.io.sniff import picture_format
+from imaging.io.picture import decode_mask, decode_picture, read_file
 from imaging.labels import LabelScheme, label_scheme
 from imaging.layout import TaskFolder
 from imaging.publish import write_text
 from imaging.task import TaskConfig, dump_task
+from services.ingest.description import named_labels, read_document
 from services.ingest.errors import HoldError
 from services.ingest.tree import Arrangement, arrangement, place_of
 
@@ -22,8 +20,6 @@ MASKS_READ = 1000
 MAX_INDEX = 64  # a larger value in a mask means a photograph or a blurred edge, not a label
 MAX_COLORS = 20
 BINARY = (255, 65535)
-DESCRIPTION = "dataset.json"
-MAX_DESCRIPTION_BYTES = 16 << 20
 
 
 def infer_task(
@@ -46,18 +42,17 @@ def infer_task(
         scheme = label_scheme(found.classes) if found.classes else _structures(task, found)
     except RecordError as error:
         raise HoldError(f"no task.yaml, and none can be guessed: {error}") from error
-    title = _what(task).replace("_", " ")
+    title = what_of(task).replace("_", " ")
     config = TaskConfig(found.kind, scheme, title=title, multi_label=found.multi_label)
     return config, found.because
 
 
-def picture_files(task: TaskFolder, paths: Iterable[str]) -> list[str]:
-    """The files that begin like a picture; none, if not even one of them can be decoded.
+def begins_well(task: TaskFolder, pictures: Sequence[str]) -> bool:
+    """Whether one picture at least can be decoded.
 
     A task is not guessed from files that are about to be refused.
     """
-    likely = [path for path in paths if _begins_like_picture(task, path)]
-    return likely if any(_decodes(task, path) for path in likely) else []
+    return any(_decodes(task, path) for path in pictures)
 
 
 def write_inferred(task: TaskFolder, config: TaskConfig, because: str) -> bool:
@@ -66,29 +61,10 @@ def write_inferred(task: TaskFolder, config: TaskConfig, because: str) -> bool:
         return False
     text = (
         f"# Guessed by ingest at {utc_now()}: {because}.\n"
-        "# Please look over `kind` and `labels` now: pictures are labelled by them.\n\n"
+        "# Please look over `kind`, `modality` and `labels` now: cases are labelled by them.\n\n"
     )
     write_text(task.config, text + dump_task(config))
     return True
-
-
-def named_labels(document: object) -> tuple[str, ...]:
-    """The label names of a dataset.json, by index from 1; empty when it has none that fit.
-
-    The Decathlon and AMOS write {"1": "liver"}, nnU-Net {"liver": 1}; nnU-Net's regions (lists of
-    indices) and gaps in the numbering do not fit.
-    """
-    labels: Any = document.get("labels") if isinstance(document, dict) else None
-    names: dict[int, str] = {}
-    for key, value in labels.items() if isinstance(labels, dict) else ():
-        index, name = (key, value) if str(key).isdigit() else (value, key)
-        if not str(index).isdigit():
-            return ()
-        names[int(index)] = str(name)
-    names.pop(0, None)
-    if sorted(names) != list(range(1, len(names) + 1)):
-        return ()
-    return tuple(names[index] for index in sorted(names))
 
 
 def scheme_of_masks(contents: Iterable[MaskContent], what: str) -> LabelScheme:
@@ -116,11 +92,11 @@ def scheme_of_masks(contents: Iterable[MaskContent], what: str) -> LabelScheme:
 
 
 def _structures(task: TaskFolder, found: Arrangement) -> LabelScheme:
-    names = named_labels(_description(task)) if found.masks else ()
+    names = named_labels(read_document(task)) if found.masks else ()
     if names:
         return label_scheme(names)
     step = max(1, len(found.masks) // MASKS_READ)
-    return scheme_of_masks(_contents(task, found.masks[::step]), _what(task))
+    return scheme_of_masks(_contents(task, found.masks[::step]), what_of(task))
 
 
 def _contents(task: TaskFolder, paths: Iterable[str]) -> Iterable[MaskContent]:
@@ -131,26 +107,6 @@ def _contents(task: TaskFolder, paths: Iterable[str]) -> Iterable[MaskContent]:
             continue  # it will be met again, and refused, when its turn comes
 
 
-def _description(task: TaskFolder) -> object:
-    for folder in (task.root, task.rawdata):
-        try:
-            limits = PictureLimits(max_bytes=MAX_DESCRIPTION_BYTES)
-            return json.loads(read_file(folder / DESCRIPTION, limits))
-        except FileNotFoundError:
-            continue
-        except (PictureError, OSError, ValueError) as error:
-            raise HoldError(f"{DESCRIPTION} cannot be read: {type(error).__name__}") from error
-    return None
-
-
-def _begins_like_picture(task: TaskFolder, path: str) -> bool:
-    try:
-        with (task.rawdata / path).open("rb") as stream:
-            return picture_format(stream.read(16)) is not None
-    except OSError:
-        return False
-
-
 def _decodes(task: TaskFolder, path: str) -> bool:
     try:
         decode_picture(read_file(task.rawdata / path))
@@ -159,6 +115,6 @@ def _decodes(task: TaskFolder, path: str) -> bool:
     return True
 
 
-def _what(task: TaskFolder) -> str:
+def what_of(task: TaskFolder) -> str:
     """`kidneycancer` of `Task001_kidneycancer`."""
     return task.name.partition("_")[2]

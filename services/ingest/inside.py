@@ -8,10 +8,14 @@ that is the admin's doing.
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+DESCRIPTORS = Path("/proc/self/fd")  # Linux only
+MOST_HELD = 200  # folders at a time: a process may have 1024 files open
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -33,6 +37,55 @@ def opened_folder(root: Path, path: str) -> Iterator[tuple[int, str]]:
         yield descriptor, name
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def opened_file(root: Path, path: str) -> Iterator[BinaryIO]:
+    """A plain file below `root`, for reading.
+
+    Raises:
+        NotADirectoryError: a link, or no folder, is on the way.
+        OSError: it is a link itself, or cannot be opened for another reason.
+    """
+    with opened_folder(root, path) as (folder, name):
+        # Nothing blocks: a pipe that nobody writes to would hold everything up.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=folder)
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream
+
+
+@contextmanager
+def held_paths(root: Path, paths: Sequence[str]) -> Iterator[list[Path]]:
+    """Paths of files below `root` for readers that want paths; no link is on the way to any.
+
+    On Linux each leads through its folder as it is held open, so that it stays that file's.
+
+    Raises:
+        NotADirectoryError: a link, or no folder, is on the way to one, or it is a link itself.
+        OSError: one cannot be looked at.
+    """
+    with ExitStack() as stack:
+        folders: dict[str, Path] = {}
+        held = []
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            if folder not in folders:
+                folders[folder] = _held_folder(stack, root, folder, len(folders))
+            file = folders[folder] / name
+            if not stat.S_ISREG(file.lstat().st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "no plain file")
+            held.append(file)
+        yield held
+
+
+def _held_folder(stack: ExitStack, root: Path, folder: str, number: int) -> Path:
+    inner = opened_folder(root, f"{folder}/." if folder else ".")
+    if number < MOST_HELD and DESCRIPTORS.is_dir():
+        descriptor, _ = stack.enter_context(inner)
+        return DESCRIPTORS / str(descriptor)
+    with inner:  # checked, then reached by name
+        return root / folder
 
 
 def is_inside(root: Path, folder: str) -> bool:

@@ -12,7 +12,7 @@ from imaging.dataset.cases import load_case
 from services.ingest.errors import RefusedError
 from services.ingest.ledger import Row
 from services.ingest.names import composed
-from services.ingest.reject import BAD_CASE_LIST
+from services.ingest.reasons import BAD_CASE_LIST
 from services.ingest.take import Intake, land_classes, patient_of
 
 log = logging.getLogger(__name__)

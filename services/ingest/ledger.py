@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-State = Literal["picture", "mask", "sheet", "stuck"]
+# `picture` is any image, also a volume of one file; `series` a file of a DICOM series, whose pair
+# is the series; `held` one of a series in quarantine, whose case is its key there; `passed` what
+# is left where it lies.
+State = Literal["picture", "mask", "sheet", "stuck", "series", "held", "passed"]
 LEDGER_NAME = "ingest.db"
 UNKNOWN_NS = -1  # modification time of a row that was filled again from case.json
 SCHEMA = """
@@ -113,6 +116,15 @@ class Ledger:
     def named(self, task: str, name: str) -> list[Row]:
         """The pictures with one bare name, in any folder."""
         return list(self._rows("task=? AND name=? AND state='picture'", task, name))
+
+    def made(self, task: str, case: str) -> list[Row]:
+        """The images that became a case."""
+        return list(
+            self._rows("task=? AND case_id=? AND state IN ('picture','series')", task, case)
+        )
+
+    def in_state(self, task: str, state: State) -> list[Row]:
+        return list(self._rows("task=? AND state=?", task, state))
 
     def rows(self, task: str) -> Iterator[Row]:
         """The files that `count` counts."""

@@ -21,7 +21,9 @@ SYSTEM_FOLDERS = frozenset(
     }
 )  # fmt: skip
 DIRECTION_TRICKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
-CHANNEL = re.compile(r"(.+)_\d{4}")
+CHANNEL = re.compile(r"(.+)_(\d{4})")
+# Endings of two parts; of any other name the last part is the ending.
+VOLUME_ENDINGS = (".nii.gz", ".seg.nrrd", ".nii", ".nrrd")
 
 
 def is_passed_over(name: str) -> bool:
@@ -84,6 +86,13 @@ def composed(text: str) -> str:
 
 def patient_key(path: str) -> str:
     """Who a picture belongs to, by its name: `la_003` in `la_003_0000.jpg`, else the stem."""
-    stem = PurePosixPath(path).stem
+    stem = stem_of(path)
     match = CHANNEL.fullmatch(stem)
     return match[1] if match else stem
+
+
+def stem_of(path: str) -> str:
+    """A file's name without its ending: `x` of `a/x.png` and of `a/x.nii.gz`."""
+    name = path.rsplit("/", 1)[-1]
+    ending = next((end for end in VOLUME_ENDINGS if name.lower().endswith(end)), None)
+    return name[: -len(ending)] or name if ending else PurePosixPath(name).stem

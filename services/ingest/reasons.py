@@ -3,16 +3,17 @@
 BAD_CASE_LIST = "bad-case-list"
 AGAIN = "Export it again and drop it in rawdata."
 PICTURE = "a PNG, JPEG or TIFF picture"
+VOLUME = "a NIfTI or NRRD file, or a whole DICOM series"
 
 # Keyword → what was expected, what to do.
 REASONS: dict[str, tuple[str, str]] = {
-    "empty": (f"{PICTURE}", "The copy did not succeed: copy it again."),
+    "empty": (f"{PICTURE}; {VOLUME}", "The copy did not succeed: copy it again."),
     "not-an-image": (
         f"{PICTURE}; a list of cases is called cases.csv and lies in rawdata itself",
         "Export it as PNG, JPEG or TIFF, or keep it outside rawdata.",
     ),
     "truncated": ("a whole file", "The copy or export was cut off: copy it again."),
-    "broken": (f"{PICTURE} that can be decoded", AGAIN),
+    "broken": ("a file that can be decoded", AGAIN),
     "too-many-pixels": (
         "a picture within the pixel limit (INGEST_MAX_PIXELS)",
         "Crop or shrink it, or ask the admin to raise the limit.",
@@ -22,7 +23,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "Save it again as an ordinary JPEG or as PNG.",
     ),
     "too-large": ("a file within the size limit", "Crop or shrink it."),
-    "too-small": ("at least 8 × 8 pixels", AGAIN),
+    "too-small": ("at least 8 × 8 pixels, or 2 voxels each way", AGAIN),
     "absurd-shape": ("a longer side of at most 64 times the shorter", AGAIN),
     "multi-page": ("one picture in a file", "Save each page as a file of its own."),
     "animated": ("one still picture", "Save the frame you mean as a PNG."),
@@ -84,7 +85,6 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
 }
 
-VOLUME = "a NIfTI or NRRD file, or a whole DICOM series"
 EXPORT = "Export the series again, whole and as it came from the scanner, and drop it."
 
 REASONS |= {
@@ -95,6 +95,43 @@ REASONS |= {
     "not-a-volume": (
         f"{VOLUME}, as task.yaml names a modality of volumes",
         "Drop pictures in a task of pictures; keep papers and tables outside rawdata.",
+    ),
+    "not-3d": (
+        "one volume of three axes in a file",
+        "Export each time point, echo or channel as a file of its own.",
+    ),
+    "too-many-voxels": (
+        "a volume within the voxel limit (INGEST_MAX_VOXELS)",
+        "Crop it, or ask the admin to raise the limit.",
+    ),
+    "spacing": ("voxels of 0.01 to 100 mm each way", EXPORT),
+    "affine": ("an affine of finite numbers whose axes span a volume", EXPORT),
+    "voxel-type": ("whole numbers or floating point, one number for each voxel", EXPORT),
+    "not-finite": ("voxels that are numbers", EXPORT),
+    "channel-missing": (
+        "a file for each channel that task.yaml names",
+        "Drop all channels of the case together; cases.csv or the numbers say which is which.",
+    ),
+    "channel-grid": (
+        "all channels of a case on one voxel grid",
+        "Resample them onto one grid (after registering them) and drop all of them again.",
+    ),
+    "channel-unknown": (
+        "a channel in cases.csv that `volume: channels` in task.yaml names",
+        "Correct one of the two and drop the file again.",
+    ),
+    "channel-twice": ("one file for each channel of a case", "Keep one of them and drop it again."),
+    "other-modality": (
+        "volumes of the modality that task.yaml names",
+        "Drop it in a task of its own modality: values mean something else there.",
+    ),
+    "other-grid": (
+        "a label map on the voxel grid of its volume",
+        "Export the label map on the grid of the volume and drop it again.",
+    ),
+    "label-values": (
+        "0 for background and the labels' indices, as in task.yaml",
+        "Correct the values, or the labels in task.yaml, and drop the label map again.",
     ),
 }
 

@@ -121,7 +121,7 @@ def reason_text(path: str, size_bytes: int, refusal: RefusedError) -> str:
         f"File:       {plain} ({size_bytes} bytes), as it lay below rawdata\n"
         f"Found:      {refusal.found}\n"
         f"Expected:   {expected}\n"
-        f"What to do: {advice}\n"
+        f"What to do: {refusal.advice or advice}\n"
         f"Refused at: {utc_now()}\n"
         "\nThe file beside this text is the one that was dropped, unchanged. Labloop never deletes"
         "\nit; delete this folder when you no longer need it.\n"

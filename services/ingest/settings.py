@@ -26,6 +26,7 @@ class IngestSettings:
     quiet_s: float  # a file untouched this long counts as fully written
     full_scan_s: float  # between looks at every file
     max_pixels: int  # of one picture; about 5 bytes of memory each
+    max_voxels: int  # of one volume; about 8 bytes of memory each
     file_events: str  # auto = on local filesystems
     log_level: str
 
@@ -47,6 +48,7 @@ class IngestSettings:
                 quiet_s=read.number("INGEST_QUIET_S", default=5.0, at_least=0.1),
                 full_scan_s=read.number("INGEST_FULL_SCAN_S", default=1800.0, at_least=1.0),
                 max_pixels=read.integer("INGEST_MAX_PIXELS", default=100_000_000, at_least=64),
+                max_voxels=read.integer("INGEST_MAX_VOXELS", default=300_000_000, at_least=8),
                 file_events=read.choice("FILE_EVENTS", ("auto", "on", "off"), default="auto"),
                 log_level=read.choice(
                     "LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO"

@@ -15,7 +15,8 @@ from imaging.layout import TaskFolder
 from services.ingest.errors import HoldError, RefusedError
 from services.ingest.ledger import Stamp
 from services.ingest.names import is_case_list
-from services.ingest.reject import BAD_CASE_LIST, refused_case_list
+from services.ingest.reasons import BAD_CASE_LIST
+from services.ingest.reject import refused_case_list
 from services.ingest.scan import HOT_S
 
 LIMITS = PictureLimits(max_bytes=MAX_BYTES)

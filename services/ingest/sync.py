@@ -7,12 +7,15 @@ could be repeated; one that Label Studio commits when nobody expects it any more
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from imaging.dataset.annotations import AnnotationRecord, newest_revisions
-from imaging.dataset.cases import load_case
-from imaging.errors import RecordError
+from imaging.dataset.cases import CaseRecord, load_case
+from imaging.dataset.label_maps import shown_results
+from imaging.errors import ImagingError
+from imaging.labels import LabelScheme
 from imaging.labelstudio.tasks import task_payload
 from imaging.layout import TaskFolder
 from services.ingest.surplus import remove_surplus
@@ -59,8 +62,13 @@ class TaskSync:
         if labelled and self.known is not None and case in self.known:
             self.labelled.add(case)
 
-    def push(self, project: ProjectRef, beat: Callable[[], None]) -> int:
+    def push(self, project: ProjectRef, scheme: LabelScheme, beat: Callable[[], None]) -> int:
         """Bring what the project lacks; how many tasks were made.
+
+        Args:
+            project: the task's project.
+            scheme: its labels, to show label maps by.
+            beat: says that the loop is alive.
 
         Raises:
             LabelStudioError: a call failed; the project will be listed anew before the next try.
@@ -74,8 +82,9 @@ class TaskSync:
                 self.known = self._list(project, beat)
             if self.known is None:
                 return 0
-            made = self._import(project, self.known, beat)
-            self._answer(self.known)
+            shown = _Shown(self.task, scheme)
+            made = self._import(project, self.known, shown, beat)
+            self._answer(self.known, shown)
             return made
         except LabelStudioError:
             self.known, self._counted, self._cautious = None, None, True
@@ -114,9 +123,15 @@ class TaskSync:
         }
         return {case: int(row["id"]) for case, row in kept.items()}
 
-    def _import(self, project: ProjectRef, known: dict[str, int], beat: Callable[[], None]) -> int:
+    def _import(
+        self,
+        project: ProjectRef,
+        known: dict[str, int],
+        shown: "_Shown",
+        beat: Callable[[], None],
+    ) -> int:
         made = 0
-        for cases, payloads in self._chunks(sorted(self.cases - known.keys())):
+        for cases, payloads in self._chunks(sorted(self.cases - known.keys()), shown, beat):
             numbers = self.client.import_tasks(project.id, payloads)
             if len(numbers) != len(cases):
                 raise LabelStudioError(f"{len(numbers)} of {len(cases)} tasks were imported")
@@ -126,34 +141,64 @@ class TaskSync:
             beat()
         return made
 
-    def _chunks(self, cases: list[str]) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
+    def _chunks(
+        self, cases: list[str], shown: "_Shown", beat: Callable[[], None]
+    ) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
         names: list[str] = []
         payloads: list[dict[str, Any]] = []
         size_bytes = 0
         for case in cases:
             try:
-                record = load_case(self.task.case(case))
-                answers = _imported(self.task, case)
-            except RecordError as error:
+                payload = shown.payload(case)
+            except ImagingError as error:
                 log.error("case %s of %s cannot be read: %s", case, self.task.name, error)
                 self.cases.discard(case)
                 continue
             names.append(case)
-            payloads.append(task_payload(self.task.name, record, answers))
-            size_bytes += sum(_size_bytes(answer) for answer in answers)
+            payloads.append(payload)
+            size_bytes += sum(_size_bytes(one["result"]) for one in payload["annotations"])
+            beat()
             if len(names) == CHUNK_TASKS or size_bytes > CHUNK_BYTES:
                 yield names, payloads
                 names, payloads, size_bytes = [], [], 0
         if names:
             yield names, payloads
 
-    def _answer(self, known: dict[str, int]) -> None:
+    def _answer(self, known: dict[str, int], shown: "_Shown") -> None:
         """Give tasks that are there already the labels that landed later (a mask copied last)."""
         for case in sorted(self.labelled):
-            for answer in _imported(self.task, case):
-                self.client.create_annotation(known[case], answer.results)
+            try:
+                answers = shown.imported(case)
+            except ImagingError as error:
+                log.error("case %s of %s cannot be read: %s", case, self.task.name, error)
+                answers = []
+            for results in answers:
+                self.client.create_annotation(known[case], results)
                 log.info("case %s of %s got its imported label", case, self.task.name)
             self.labelled.discard(case)
+
+
+class _Shown:
+    """What Label Studio gets of a task's cases."""
+
+    def __init__(self, task: TaskFolder, scheme: LabelScheme) -> None:
+        self.task, self.scheme = task, scheme
+
+    def payload(self, case: str) -> dict[str, Any]:
+        """Raises: ImagingError: the case, or a label that came with it, cannot be read."""
+        record = load_case(self.task.case(case))
+        answers = _imported(self.task, case)
+        return task_payload(self.task.name, record, answers, results_of=partial(self._of, record))
+
+    def imported(self, case: str) -> list[list[Mapping[str, Any]]]:
+        """The labels that came with a case, as results."""
+        record = load_case(self.task.case(case))
+        return [list(self._of(record, answer)) for answer in _imported(self.task, case)]
+
+    def _of(self, record: CaseRecord, answer: AnnotationRecord) -> Sequence[Mapping[str, Any]]:
+        if answer.label_map is None:
+            return answer.results
+        return shown_results(self.task, answer, record, self.scheme)
 
 
 def _imported(task: TaskFolder, case: str) -> list[AnnotationRecord]:
@@ -164,7 +209,7 @@ def _imported(task: TaskFolder, case: str) -> list[AnnotationRecord]:
     return [record for record in newest if record.counts]
 
 
-def _size_bytes(answer: AnnotationRecord) -> int:
+def _size_bytes(results: Sequence[Mapping[str, Any]]) -> int:
     """Roughly, of an answer as JSON: an RLE is a list of numbers of up to three digits."""
-    rles = (result.get("value", {}).get("rle", ()) for result in answer.results)
+    rles = (result.get("value", {}).get("rle", ()) for result in results)
     return 1000 + sum(5 * len(rle) for rle in rles)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from imaging.dataset.annotations import (
     newest_revisions,
 )
 from imaging.dataset.cases import CaseRecord, CaseSource, load_case
-from imaging.errors import GridMismatchError, RecordError
+from imaging.errors import GridMismatchError, PictureError, RecordError
 from imaging.ids import utc_now
 from imaging.io.casesheet import CaseRow, CaseSheet
 from imaging.io.mask import PixelArray, labels_from_mask
@@ -29,6 +30,8 @@ from imaging.io.picture import (
     preview_pixels,
     read_file,
 )
+from imaging.io.sniff import volume_format
+from imaging.io.volumes import LIMITS, VolumeLimits
 from imaging.labelstudio.results import results_from_classes, results_from_label_map
 from imaging.layout import TaskFolder
 from imaging.publish import (
@@ -45,6 +48,7 @@ from services.ingest.inside import may_be_there, opened_folder
 from services.ingest.names import composed, patient_key, pseudonym
 from services.ingest.tree import class_folder
 
+SERIES = "dicom:"  # before the hash that stands for the place of a DICOM series
 IMAGE, PREVIEW, RECORD = "image.png", "preview.png", "case.json"
 
 
@@ -59,6 +63,10 @@ class Intake:
     limits: PictureLimits
     # A picture's path → other pictures there that have its bare name.
     namesakes: Callable[[str], Sequence[str]] = lambda _: ()
+    # A case → the files that are known to have made it.
+    holders: Callable[[str], Sequence[str]] = lambda _: ()
+    volume_limits: VolumeLimits = LIMITS
+    beat: Callable[[], None] = lambda: None
 
 
 def take_picture(intake: Intake, path: str) -> CaseRecord:
@@ -74,7 +82,7 @@ def take_picture(intake: Intake, path: str) -> CaseRecord:
         OSError: it cannot be read, or the case cannot be written; nothing is half-made.
     """
     data = _read(intake, path)
-    picture = decode_picture(data, intake.limits)
+    picture = _decoded(data, intake.limits)
     case_id = f"case-{pixel_digest(picture.pixels)[:16]}"
     if intake.task.case_record(case_id).is_file():
         return _known_case(intake, case_id, path)
@@ -180,9 +188,19 @@ def read_inside(task: TaskFolder, path: str, limits: PictureLimits) -> bytes:
         RefusedError: `symlink` or `permission-denied`.
         OSError: it cannot be read for another reason.
     """
+    with refused_links(), opened_folder(task.rawdata, path) as (folder, name):
+        return read_file(Path(name), limits, folder=folder)
+
+
+@contextmanager
+def refused_links() -> Iterator[None]:
+    """Refuse what lies behind a link, and what may not be read.
+
+    Raises:
+        RefusedError: `symlink` or `permission-denied`.
+    """
     try:
-        with opened_folder(task.rawdata, path) as (folder, name):
-            return read_file(Path(name), limits, folder=folder)
+        yield
     except NotADirectoryError as error:
         raise RefusedError("symlink", "a file behind a symbolic link") from error
     except PermissionError as error:
@@ -206,6 +224,18 @@ def patient_of(intake: Intake, path: str) -> str:
 
 def _read(intake: Intake, path: str) -> bytes:
     return read_inside(intake.task, path, intake.limits)
+
+
+def _decoded(data: bytes, limits: PictureLimits) -> Picture:
+    try:
+        return decode_picture(data, limits)
+    except PictureError as error:
+        found = volume_format(data[:512]) if error.reason == "not-an-image" else None
+        if found is None:
+            raise
+        raise RefusedError(
+            "volume-among-pictures", f"a {found} file in a task of pictures"
+        ) from error
 
 
 def _known_case(intake: Intake, case_id: str, path: str) -> CaseRecord:

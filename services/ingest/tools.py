@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from imaging.io.picture import PictureLimits
+from imaging.io.volumes import LIMITS, VolumeLimits
 from imaging.layout import Nas, TaskFolder
 from imaging.task import TaskConfig
 from services.ingest.ledger import Ledger
@@ -25,3 +26,4 @@ class Tools:
     clock: Callable[[], float]  # monotonic seconds
     beat: Callable[[], None]  # says that the loop is alive
     is_stopping: Callable[[], bool]
+    volume_limits: VolumeLimits = LIMITS

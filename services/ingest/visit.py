@@ -17,10 +17,10 @@ from imaging.layout import TaskFolder
 from services.ingest.attempt import FULL, READ_ONLY, Attempts
 from services.ingest.config import ConfigDesk
 from services.ingest.errors import DiskFullError, HoldError, RefusedError
-from services.ingest.inferred import picture_files
-from services.ingest.inside import may_be_there
+from services.ingest.formats import VOLUMES, Formats
+from services.ingest.guess import Guess, check_volume
 from services.ingest.late import apply_late, check_labels
-from services.ingest.ledger import Row, Stamp, State
+from services.ingest.ledger import Row, Stamp
 from services.ingest.namesakes import Namesakes
 from services.ingest.pairs import Pairs
 from services.ingest.reject import reject
@@ -37,6 +37,7 @@ from services.ingest.take import (
 )
 from services.ingest.tools import Tools
 from services.ingest.tree import CHANNEL_0, place_of
+from services.ingest.volume_visit import VolumeVisit
 from services.ingest.watch import TaskWatch
 from stack.runtime.label_studio import (
     LabelStudioDownError,
@@ -59,9 +60,11 @@ class Visitor:
         self.watch = TaskWatch(task, tools.ledger, tempo)
         self.desk = self.watch.desk
         self.attempts = Attempts(task, tools, self.desk)
+        self.formats = Formats(task)
         self.config = ConfigDesk(task)
         self.sheet = SheetDesk(task, tempo.quiet_s, tempo.bad_wait_s)
         self.sync = TaskSync(tools.client, task, tools.clock)
+        self.volumes = VolumeVisit(task, self.attempts, self.formats, self.sync)
         self.troubles: list[str] = []
         self.has_more = False  # there is work that needs no further waiting
         self._arrivals: dict[str, float] = {}  # newest file of a folder of pictures and of masks
@@ -117,35 +120,49 @@ class Visitor:
             key, limits = self.tools.pseudonym_key, self.tools.limits
             config, sheet = self.config.config, self.sheet.sheet
             others = Namesakes(self.task, self.tools.ledger, self.desk.items.values(), config.kind)
-            intake = Intake(self.task, config, sheet, key, limits, others.of)
+            intake = Intake(
+                self.task,
+                config,
+                sheet,
+                key,
+                limits,
+                namesakes=others.of,
+                holders=self._holders,
+                volume_limits=self.tools.volume_limits,
+                beat=self.tools.beat,
+            )
             self._apply_sheet(intake)
             return intake
         except RefusedError as refusal:
             self._refuse_sheet(refusal)
             raise HoldError("cases.csv was refused; new pictures wait") from refusal
 
+    def _holders(self, case: str) -> list[str]:
+        return [row.path for row in self.tools.ledger.made(self.task.name, case)]
+
     def _read_config(self) -> None:
         if self.config.read():
             self._project = None  # its labels may have changed
 
     def _infer_config(self, now_s: float) -> None:
-        """Write task.yaml once all that is there has settled and holds a picture."""
+        """Write task.yaml once all that is there has settled and holds an image."""
         if not self.desk.items or self.desk.still_moving(now_s) or self.watch.unreadable:
             return
-        paths = [p for p, item in self.desk.items.items() if not item.found.trouble]
-        pictures = picture_files(self.task, sorted(paths))
-        others = set(paths) - set(pictures)
+        guess = Guess(self.task, self.formats, self.desk.items.values(), self.tools.beat)
         for item in self.desk.quiet(now_s):
-            if item.found.path in others:
+            if guess.is_useless(item):
                 self.attempts.one(item, self._decode_only)
-        if pictures:
-            self.config.infer(pictures, self.sheet.sheet)
+        if guess.can_be_made:
+            self.config.write(*guess.make(self.sheet.sheet))
             self._read_config()
 
     def _decode_only(self, item: Settling) -> None:
-        """Refuse what is no picture, while it is not known what the task is."""
-        limits = self.tools.limits
-        decode_picture(read_inside(self.task, item.found.path, limits), limits)
+        """Refuse what is no image, while it is not known what the task is."""
+        path, limits = item.found.path, self.tools.limits
+        if self.formats.of(item) in VOLUMES:
+            check_volume(self.task, path, self.formats.of(item))
+        else:
+            decode_picture(read_inside(self.task, path, limits), limits)
 
     def _apply_sheet(self, intake: Intake) -> None:
         stamp = self.sheet.stamp
@@ -185,6 +202,10 @@ class Visitor:
                 self.attempts.refuse([item], RefusedError(item.found.trouble, item.found.note))
 
     def _take_all(self, intake: Intake) -> None:
+        if intake.config.is_volume:
+            self.volumes.take_all(intake, is_whole=not self.watch.unreadable)
+            self.has_more = self.volumes.has_more
+            return
         quiet = [i for i in self.desk.quiet(self.tools.clock()) if not i.found.trouble]
         take_picture = partial(self._take_picture, intake)
         if intake.config.kind == "classification":
@@ -215,9 +236,11 @@ class Visitor:
     def _take_mask(self, intake: Intake, pairs: Pairs, item: Settling) -> Row | None:
         """The row of a mask that was dealt with; None while its picture may still come."""
         path, pair = item.found.path, place_of(item.found.path).pair or ""
-        if pairs.has_rivals(pair) or self._partners(pair, "mask", but=path):
+        if pairs.has_rivals(pair) or self.attempts.partners(pair, "mask", but=[path]):
             raise RefusedError("mask-ambiguous", "one of several masks for one picture")
-        pictures = self._partners(pair, "picture") or self._partners(pair + CHANNEL_0, "picture")
+        pictures = self.attempts.partners(pair, "picture") or self.attempts.partners(
+            pair + CHANNEL_0, "picture"
+        )
         if not pictures:
             since_s = max(item.since_s, pairs.newest_s(pair))
             waited = self.tools.clock() >= since_s + self.tools.tempo.orphan_wait_s
@@ -233,12 +256,6 @@ class Visitor:
             log.warning("case %s: its mask changed; correct the label in Label Studio", case)
         return Row(path, item.found.stamp, "mask", case, pair)
 
-    def _partners(self, pair: str, state: State, but: str = "") -> list[Row]:
-        """Files of one pair that were dealt with and are still there."""
-        rows = self.tools.ledger.partners(self.task.name, pair, state)
-        root = self.task.rawdata
-        return [row for row in rows if row.path != but and may_be_there(root, row.path)]
-
     # --- Label Studio -------------------------------------------------------------------------
 
     def _push(self) -> None:
@@ -249,7 +266,7 @@ class Visitor:
             try:
                 if self._project is None or self._has_to_mend(now_s):
                     self._project = self.tools.ensure(self.task, config)
-                self.sync.push(self._project, self.tools.beat)
+                self.sync.push(self._project, config.scheme, self.tools.beat)
             except LabelStudioDownError:
                 self._push_later("Label Studio cannot be reached", self.tools.tempo.quiet_s)
             except (LabelStudioError, RecordError) as error:

@@ -107,11 +107,17 @@ class TaskWatch:
 
 
 def _row_of(folder: Path) -> Row | None:
-    """What the ledger must have said about the file that a case was made from."""
+    """What the ledger must have said about the file that a case was made from.
+
+    Volumes are read once more, which finds their cases: a case names neither all of its files nor
+    what pairs them.
+    """
     try:
         case = load_case(folder)
     except RecordError as error:
         log.error("case %s cannot be read: %s", folder.name, error)
+        return None
+    if case.volume is not None:
         return None
     source = case.source
     stamp = Stamp(source.size_bytes, UNKNOWN_NS)

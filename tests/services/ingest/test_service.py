@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from imaging.io.mask import MaskContent
+from services.ingest.description import named_labels
 from services.ingest.errors import SecondIngestError
 from services.ingest.health import main as health
-from services.ingest.inferred import named_labels, scheme_of_masks
+from services.ingest.inferred import scheme_of_masks
 from services.ingest.service import MIN_WAIT_S, StateLock, run, run_once
 from services.ingest.settings import IngestSettings
 from services.ingest.tempo import Tempo

@@ -4,8 +4,9 @@
     init_app(LabloopModel)                                            the 2.0 API
 
 It needs NAS_ROOT and LABLOOP_TASK, and OpenVINO, Pillow and numpy beside label-studio-ml; no
-torch. It is not a second product: no token, no queue, no pushed predictions. Both APIs are told
-apart by their constructor, as their version numbers overlap in the wild.
+torch. It is not a second product: no token, no queue, no pushed predictions, and so no slices
+appended to the tasks of volumes, which it answers like any others. Both APIs are told apart by
+their constructor, as their version numbers overlap in the wild.
 
 1.0.9 makes a model object for each /setup and 2.0 for each request, so the weights live outside.
 """
@@ -16,6 +17,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -27,7 +29,7 @@ from imaging.errors import NasGoneError
 from imaging.layout import Nas
 from ml_backend.answers import NO_MODEL, entry, no_entry
 from ml_backend.champion import Champions
-from ml_backend.lanes import cores
+from ml_backend.lanes import check_kind, cores
 from ml_backend.load import Loader
 from ml_backend.model import Predictor
 from ml_backend.pictures import Pictures, reason_of
@@ -45,6 +47,7 @@ class Weights:
         nas = Nas(settings.nas_root)
         self.task = settings.task
         self.pictures = Pictures(nas)
+        self.volumes = threading.Lock()  # one at a time: the server has eight threads, not 16 GB
         self._champions = Champions(nas, Loader(cores()))
         self._loading = threading.Lock()
 
@@ -92,8 +95,10 @@ def current_version() -> str:
 
 def _answer(shared: Weights, predictor: Predictor, task: Mapping[str, Any], clicked: bool) -> Any:
     try:
-        pixels = shared.pictures.load(shared.task, task.get("data") or {})
-        return entry(predictor, predictor.predict([pixels])[0])
+        loaded = shared.pictures.load(shared.task, task.get("data") or {})
+        check_kind(predictor, loaded)
+        with shared.volumes if predictor.takes_volumes else nullcontext():
+            return entry(predictor, predictor.predict([loaded.image])[0], loaded)
     except Exception as error:  # one bad picture must not cost the others their predictions
         log.warning("Label Studio task %s got no prediction: %s", task.get("id"), reason_of(error))
         return no_entry(clicked)

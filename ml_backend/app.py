@@ -27,8 +27,8 @@ from ml_backend.calls import CalledTask, PredictCall, parse_object, parse_predic
 from ml_backend.champion import Champions
 from ml_backend.errors import BackendError, BadCallError, BusyError
 from ml_backend.lanes import Lanes, Rank, Work
-from ml_backend.model import Prediction, Predictor
-from ml_backend.pictures import Pictures, reason_of
+from ml_backend.model import Predictor
+from ml_backend.pictures import Loaded, Pictures, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +154,8 @@ class Routes:
         return Work(rank, predictor, lambda: pictures.load(task, called.data), _encoded_entry)
 
 
-def _encoded_entry(predictor: Predictor, prediction: Prediction) -> bytes:
-    return encoded(entry(predictor, prediction))
+def _encoded_entry(predictor: Predictor, prediction: Any, loaded: Loaded) -> bytes:
+    return encoded(entry(predictor, prediction, loaded))
 
 
 def _rank(call: PredictCall) -> Rank:

@@ -3,6 +3,9 @@
 Inference never runs on the event loop: requests put pictures in one queue, a few threads (lanes)
 take them out. Whoever has a person waiting goes first; within a rank it is first come, first
 served, so a long batch never holds up an annotator by more than the pictures being computed.
+
+A volume takes seconds to minutes and gigabytes where a picture takes milliseconds, so few are
+computed at the same time, and pictures pass those that wait.
 """
 
 import heapq
@@ -16,10 +19,12 @@ from enum import IntEnum
 from itertools import count
 from typing import Any
 
-from ml_backend.errors import BusyError
-from ml_backend.model import PixelArray, Prediction, Predictor
+from ml_backend.errors import BusyError, WrongKindError
+from ml_backend.model import Predictor
+from ml_backend.pictures import Loaded
 
 MAX_WAITING = 20_000  # pictures; a batch action over a whole project sends thousands
+MAX_VOLUMES = 2  # computed at the same time: 2 GB each, for a CT of 512 × 512 × 320
 
 
 class Rank(IntEnum):
@@ -33,7 +38,7 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One picture to be predicted.
+    """One picture or volume to be predicted.
 
     The model was chosen when the request came in, so that a request is answered by one version
     whatever is promoted meanwhile.
@@ -41,8 +46,9 @@ class Work:
 
     rank: Rank
     predictor: Predictor
-    load: Callable[[], PixelArray]
-    finish: Callable[[Predictor, Prediction], Any]  # runs on the lane, off the event loop
+    load: Callable[[], Loaded]
+    # Runs on the lane, off the event loop; the second is the predictor's answer.
+    finish: Callable[[Predictor, Any, Loaded], Any]
 
 
 @dataclass(order=True, slots=True)
@@ -58,7 +64,9 @@ class Lanes:
 
     def __init__(self, threads: int, max_batch: int = 1) -> None:
         self._max_batch = max_batch
-        self._waiting: list[_Waiting] = []
+        self._pictures: list[_Waiting] = []
+        self._volumes: list[_Waiting] = []
+        self._computing: list[Rank] = []  # of the volumes that are being computed
         self._places = count()
         self._changed = threading.Condition()
         self._stopping = False
@@ -75,7 +83,8 @@ class Lanes:
         """Finish the pictures being computed; whoever still waits is told so."""
         with self._changed:
             self._stopping = True
-            left, self._waiting = self._waiting, []
+            left = self._pictures + self._volumes
+            self._pictures, self._volumes = [], []
             self._changed.notify_all()
         for waiting in left:
             waiting.future.cancel()
@@ -83,11 +92,11 @@ class Lanes:
             thread.join(timeout_s)
 
     def __len__(self) -> int:
-        """Pictures that wait."""
-        return len(self._waiting)
+        """Pictures and volumes that wait."""
+        return len(self._pictures) + len(self._volumes)
 
     def submit(self, work: Work) -> "Future[Any]":
-        """Queue one picture; cancelling the future takes it out again.
+        """Queue one picture or volume; cancelling the future takes it out again.
 
         Raises:
             BusyError: the queue is full, or the service stops.
@@ -96,9 +105,10 @@ class Lanes:
         with self._changed:
             if self._stopping:
                 raise BusyError("the back end is stopping")
-            if len(self._waiting) >= MAX_WAITING:
-                raise BusyError(f"{len(self._waiting)} pictures wait already")
-            heapq.heappush(self._waiting, _Waiting(work.rank, next(self._places), work, future))
+            if len(self) >= MAX_WAITING:
+                raise BusyError(f"{len(self)} pictures wait already")
+            queue = self._volumes if work.predictor.takes_volumes else self._pictures
+            heapq.heappush(queue, _Waiting(work.rank, next(self._places), work, future))
             self._changed.notify()
         return future
 
@@ -106,30 +116,64 @@ class Lanes:
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            _compute(batch)
+            work = batch[0].work
+            try:
+                _compute(batch)
+            finally:
+                if work.predictor.takes_volumes:
+                    self._end_volume(work.rank)
+            del batch, work  # a lane that waits must not hold on to a volume
 
     def _next_batch(self) -> list[_Waiting]:
-        """The first in the queue, and those right behind it for the same model; [] = stop."""
+        """The first that may start, and pictures right behind it for the same model; [] = stop."""
         with self._changed:
             while True:
-                batch: list[_Waiting] = []
-                while self._waiting and len(batch) < self._max_batch:
-                    if batch and self._waiting[0].work.predictor is not batch[0].work.predictor:
-                        break
-                    waiting = heapq.heappop(self._waiting)
-                    if waiting.future.set_running_or_notify_cancel():
-                        batch.append(waiting)
+                batch = self._taken()
                 if batch or self._stopping:
                     return batch
                 self._changed.wait()
 
+    def _taken(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        while queue := self._first_queue(batch):
+            waiting = heapq.heappop(queue)
+            if not waiting.future.set_running_or_notify_cancel():
+                continue
+            batch.append(waiting)
+            if queue is self._volumes:
+                self._computing.append(waiting.rank)
+                break
+        return batch
+
+    def _first_queue(self, batch: list[_Waiting]) -> list[_Waiting] | None:
+        """Where the next one comes from; None when the batch is full, or nothing may start."""
+        if batch:
+            fits = len(batch) < self._max_batch and bool(self._pictures)
+            same = fits and self._pictures[0].work.predictor is batch[0].work.predictor
+            return self._pictures if same else None
+        ready = [self._pictures] if self._pictures else []
+        if self._volumes and self._may_start(self._volumes[0].rank):
+            ready.append(self._volumes)
+        return min(ready, key=lambda queue: queue[0], default=None)
+
+    def _may_start(self, rank: Rank) -> bool:
+        """Whether another volume may be computed; one place is kept for people who wait."""
+        if rank >= Rank.BATCH and any(other >= Rank.BATCH for other in self._computing):
+            return False
+        return len(self._computing) < MAX_VOLUMES
+
+    def _end_volume(self, rank: Rank) -> None:
+        with self._changed:
+            self._computing.remove(rank)
+            self._changed.notify_all()
+
 
 def _compute(batch: list[_Waiting]) -> None:
     """Load, predict and finish; what fails for one picture fails for that picture only."""
-    loaded: list[tuple[_Waiting, PixelArray]] = []
+    loaded: list[tuple[_Waiting, Loaded]] = []
     for waiting in batch:
         try:
-            loaded.append((waiting, waiting.work.load()))
+            loaded.append((waiting, _loaded(waiting.work)))
         except Exception as error:
             waiting.future.set_exception(error)
     if not _predict(loaded) and len(loaded) > 1:
@@ -137,20 +181,38 @@ def _compute(batch: list[_Waiting]) -> None:
             _predict([one])
 
 
-def _predict(loaded: list[tuple[_Waiting, PixelArray]]) -> bool:
+def _loaded(work: Work) -> Loaded:
+    found = work.load()
+    check_kind(work.predictor, found)
+    return found
+
+
+def check_kind(predictor: Predictor, loaded: Loaded) -> None:
+    """Make sure that a model is not asked about what it has never seen.
+
+    Raises:
+        WrongKindError: it is made for pictures and asked about a volume, or the reverse.
+    """
+    is_volume = loaded.stack is not None
+    if predictor.takes_volumes != is_volume:
+        found, expected = ("volume", "pictures") if is_volume else ("picture", "volumes")
+        raise WrongKindError(f"the case is a {found}, and the model answers about {expected}")
+
+
+def _predict(loaded: list[tuple[_Waiting, Loaded]]) -> bool:
     """Answer these pictures with one call of the model; False = nobody was answered."""
     if not loaded:
         return True
     predictor = loaded[0][0].work.predictor
     try:
-        predictions = predictor.predict([pixels for _, pixels in loaded])
+        predictions = predictor.predict([found.image for _, found in loaded])
     except Exception as error:
         if len(loaded) == 1:
             loaded[0][0].future.set_exception(error)
         return False
-    for (waiting, _), prediction in zip(loaded, predictions, strict=True):
+    for (waiting, found), prediction in zip(loaded, predictions, strict=True):
         try:
-            waiting.future.set_result(waiting.work.finish(predictor, prediction))
+            waiting.future.set_result(waiting.work.finish(predictor, prediction, found))
         except Exception as error:
             waiting.future.set_exception(error)
     return True

@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from imaging.labels import LabelScheme
 from imaging.task import Kind
+from imaging.volume import Volume
 
 PixelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]  # HW, or HWC with C = 3
+Image = PixelArray | Volume
 LabelArray = npt.NDArray[np.uint8]
+Sureness = npt.NDArray[np.floating[Any]]
 
 
 class Prediction(Protocol):
@@ -31,6 +34,22 @@ class Prediction(Protocol):
     @property
     def score(self) -> float:
         """Confidence between 0 and 1; the least certain pictures are annotated first."""
+
+
+class VolumePrediction(Protocol):
+    """A model's answer about one volume."""
+
+    @property
+    def labels_XYZ(self) -> LabelArray:
+        """The label map on the volume's own grid."""
+
+    @property
+    def sureness(self) -> tuple[Sureness, Sureness, Sureness]:
+        """For each axis of XYZ, one number per slice; low = unsure, NaN = not known."""
+
+    @property
+    def score(self) -> float:
+        """Confidence between 0 and 1; the least certain volumes are annotated first."""
 
 
 class Bundle(Protocol):
@@ -56,8 +75,12 @@ class Predictor(Protocol):
     @property
     def kind(self) -> Kind: ...
 
-    def predict(self, images: Sequence[Any]) -> Sequence[Prediction]:
-        """One answer for each picture, in order."""
+    @property
+    def takes_volumes(self) -> bool:
+        """Whether it answers about volumes, with `VolumePrediction`, rather than pictures."""
+
+    def predict(self, images: Sequence[Any]) -> Sequence[Any]:
+        """One answer for each picture or volume, in order."""
 
 
 Load = Callable[[Path], Predictor]

@@ -3,7 +3,8 @@
 A reconcile, not a script: each round looks at what Label Studio has and does what is missing, so
 that it can be killed anywhere and started again. For each project with a champion, in this order:
 
-1. every unlabelled task gets a prediction of the champion, in chunks;
+1. every unlabelled task gets a prediction of the champion, in chunks; a volume's task that shows
+   key slices gets those where the model is least sure, too, see `extend`;
 2. the project shows that version to annotators;
 3. predictions of other versions go, and a task's duplicates of this one.
 
@@ -16,7 +17,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,12 +26,13 @@ from typing import Any
 from imaging.ids import SAFE_NAME, parse_utc
 from imaging.labelstudio.tasks import prediction_payload
 from imaging.layout import Nas
-from ml_backend.answers import results_of, score_of
+from ml_backend.answers import encoded, results_of, score_of, stack_results
 from ml_backend.champion import Champions
 from ml_backend.errors import BusyError
+from ml_backend.extend import Guess, pushed_payload, with_unsure_slices
 from ml_backend.lanes import Lanes, Rank, Work
-from ml_backend.model import Prediction, Predictor
-from ml_backend.pictures import Pictures, reason_of
+from ml_backend.model import Predictor
+from ml_backend.pictures import Loaded, Pictures, reason_of
 from ml_backend.stored import OpenTask, StoredPredictions
 from stack.runtime.label_studio import LabelStudio, LabelStudioDownError, LabelStudioError
 
@@ -39,6 +41,9 @@ log = logging.getLogger(__name__)
 # Label Studio recounts the whole project after each import, so chunks are not small; a chunk is
 # computed in seconds, so that a new champion takes over soon.
 CHUNK = 50
+# A volume takes up to minutes and its answer some megabytes, so that fewer are held at a time.
+CHUNK_VOLUMES = 4
+MAX_IMPORT_BYTES = 16 * 2**20  # of one call; an import that is larger is one prediction
 RETRY_S = 600.0  # a picture or a project that failed
 VERSION = re.compile(r"model-\d{8}T\d{6}Z-[0-9a-f]{4}")
 WAIT_S = 0.5  # how often a wait looks whether the service stops
@@ -126,15 +131,20 @@ class Pusher:
         self, task: str, stored: StoredPredictions, predictor: Predictor, state: ProjectState
     ) -> int:
         after = pushed = 0
-        while chunk := stored.lacking(predictor.version, after, CHUNK):
+        size = CHUNK_VOLUMES if predictor.takes_volumes else CHUNK
+        while chunk := stored.lacking(predictor.version, after, size):
             now = time.monotonic()
             wanted = [one for one in chunk if state.failed.get(one.id, 0.0) <= now]
-            payloads = self._predicted(task, wanted, predictor, state)
+            guesses = self._predicted(task, wanted, predictor, state)
             # Meanwhile some were labelled, or opened and so predicted: look again before storing.
-            still = {one.id for one in stored.lacking(predictor.version, after, CHUNK)}
-            payloads = [payload for payload in payloads if payload["task"] in still]
-            if payloads:
-                stored.add(payloads)
+            still = {one.id for one in stored.lacking(predictor.version, after, size)}
+            payloads = [
+                pushed_payload(task, stored, one, guesses[one.id])
+                for one in wanted
+                if one.id in still and one.id in guesses
+            ]
+            for part in parts_of(payloads):
+                stored.add(part)
             pushed += len(payloads)
             after = chunk[-1].id
         if pushed:
@@ -143,16 +153,16 @@ class Pusher:
 
     def _predicted(
         self, task: str, wanted: Sequence[OpenTask], predictor: Predictor, state: ProjectState
-    ) -> list[dict[str, Any]]:
-        """Predictions as Label Studio imports them; those that failed are left for later."""
-        payloads: list[dict[str, Any]] = []
+    ) -> dict[int, Guess]:
+        """Task → its prediction as Label Studio imports it; what failed is left for later."""
+        guesses: dict[int, Guess] = {}
         failures: list[tuple[OpenTask, BaseException]] = []
         futures = [self._submit(task, one, predictor) for one in wanted]
         try:
             for one, future in zip(wanted, futures, strict=True):
                 error = self._outcome(task, future, predictor)
                 if error is None:
-                    payloads.append(future.result())
+                    guesses[one.id] = future.result()
                 else:
                     failures.append((one, error))
         finally:
@@ -168,12 +178,11 @@ class Pusher:
                 one.id,
                 reason_of(error),
             )
-        return payloads
+        return guesses
 
-    def _submit(self, task: str, one: OpenTask, predictor: Predictor) -> "Future[dict[str, Any]]":
-        def finish(predictor: Predictor, prediction: Prediction) -> dict[str, Any]:
-            results = results_of(predictor, prediction)
-            return prediction_payload(one.id, predictor.version, score_of(prediction), results)
+    def _submit(self, task: str, one: OpenTask, predictor: Predictor) -> "Future[Guess]":
+        def finish(predictor: Predictor, prediction: Any, loaded: Loaded) -> Guess:
+            return guess_of(one, predictor, prediction, loaded)
 
         pictures = self._shelf.pictures
         work = Work(Rank.PUSH, predictor, lambda: pictures.load(task, one.data), finish)
@@ -183,7 +192,7 @@ class Pusher:
             raise VoidRoundError from error
 
     def _outcome(
-        self, task: str, future: "Future[dict[str, Any]]", predictor: Predictor
+        self, task: str, future: "Future[Guess]", predictor: Predictor
     ) -> BaseException | None:
         """Wait for one prediction: what went wrong with it, or None."""
         while not self._stop.is_set() and self._shelf.champions.current(task) is predictor:
@@ -247,6 +256,34 @@ class Pusher:
             bool(SAFE_NAME.fullmatch(version))
             and self._shelf.nas.model(task).version(version).is_dir()
         )
+
+
+def guess_of(one: OpenTask, predictor: Predictor, prediction: Any, loaded: Loaded) -> Guess:
+    """A model's answer to a task; of a volume, also on the slices to be appended to it."""
+    score, stack = score_of(prediction), loaded.stack
+    if stack is None:
+        results = results_of(predictor, prediction)
+        return Guess(prediction_payload(one.id, predictor.version, score, results))
+    longer = with_unsure_slices(stack, one.data, prediction)
+    results = stack_results(predictor, prediction, longer)
+    payload = prediction_payload(one.id, predictor.version, score, results)
+    shown = len(stack.items)
+    return Guess(payload, longer.items[shown:], shown)
+
+
+def parts_of(payloads: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The payloads, in calls that are not too large."""
+    part: list[dict[str, Any]] = []
+    part_bytes = 0
+    for payload in payloads:
+        size_bytes = len(encoded(payload))
+        if part and part_bytes + size_bytes > MAX_IMPORT_BYTES:
+            yield part
+            part, part_bytes = [], 0
+        part.append(payload)
+        part_bytes += size_bytes
+    if part:
+        yield part
 
 
 def utc_clock() -> datetime:

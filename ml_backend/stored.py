@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from imaging.ids import parse_utc
-from stack.runtime.label_studio import LabelStudio
+from stack.runtime.label_studio import LabelStudio, LabelStudioDownError, LabelStudioError
 
 Filter = dict[str, Any]
 
@@ -40,6 +40,20 @@ class StoredPredictions:
         ]
         page = self._page(filters, limit, fields="task_only")
         return [OpenTask(int(task["id"]), task["data"]) for task in page["tasks"]]
+
+    def unanswered_data(self, task: int) -> dict[str, Any] | None:
+        """A task's data as they are now; None when somebody has answered, skipped or begun to."""
+        try:
+            found = self._api.call("GET", f"/api/tasks/{task}/")
+        except LabelStudioDownError:
+            raise
+        except LabelStudioError:  # deleted meanwhile
+            return None
+        begun = found["annotations"] or found["drafts"] or found["total_annotations"]
+        return None if begun or found["cancelled_annotations"] else dict(found["data"])
+
+    def change_data(self, task: int, data: Mapping[str, Any]) -> None:
+        self._api.call("PATCH", f"/api/tasks/{task}/", {"data": dict(data)})
 
     def versions(self) -> dict[str, int]:
         """Version → number of its predictions; the name of a live back end is no version."""

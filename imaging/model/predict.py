@@ -45,6 +45,8 @@ class Prediction:
 class Predictor:
     """A loaded model. `predict` may be called from several threads at the same time."""
 
+    takes_volumes = False
+
     def __init__(self, bundle: Bundle, forward: Forward) -> None:
         self.bundle = bundle
         self._preprocessing = bundle.recipe.preprocessing

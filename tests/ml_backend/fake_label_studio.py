@@ -20,6 +20,7 @@ class FakeTask:
     id: int
     data: dict[str, Any]
     is_labelled: bool = False
+    skipped: int = 0
     drafts: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -35,6 +36,7 @@ class FakeLabelStudio:
     known_labels: frozenset[str] | None = None  # others are dropped without a word
     fuse: tuple[int, bool] | None = None  # die at this call, after (True) or before it took effect
     calls: int = 0
+    imports: list[int] = field(default_factory=list)  # predictions in each call
     before_import: Callable[[], None] | None = None  # somebody acts at the same time
     on_change: Callable[[], None] | None = None
 
@@ -46,8 +48,9 @@ class FakeLabelStudio:
         )
         return api
 
-    def add_task(self, address: str) -> FakeTask:
-        task = FakeTask(len(self.tasks) + 1, {"image": address})
+    def add_task(self, address: str | dict[str, Any]) -> FakeTask:
+        data = {"image": address} if isinstance(address, str) else address
+        task = FakeTask(len(self.tasks) + 1, data)
         self.tasks[task.id] = task
         return task
 
@@ -103,9 +106,23 @@ class FakeLabelStudio:
             case "DELETE", ["api", "predictions", number]:
                 del self.predictions[int(number)]
                 return 200, None
+            case _, ["api", "tasks", number]:
+                return self._one_task(method, self.tasks.get(int(number)), body)
             case "GET", ["api", "tasks"]:
                 return 200, self._page(url.params)
         return 404, {}
+
+    def _one_task(self, method: str, task: FakeTask | None, body: Any) -> tuple[int, Any]:
+        if task is None:
+            return 404, {}
+        if method == "PATCH":
+            task.data = body["data"]
+        return 200, self._whole(task)
+
+    def _whole(self, task: FakeTask) -> dict[str, Any]:
+        answers = int(task.is_labelled)
+        counts = {"total_annotations": answers, "cancelled_annotations": task.skipped}
+        return self._shown(task) | counts | {"annotations": [{}] * answers}
 
     def _versions(self) -> dict[str, int]:
         counts: dict[str, int] = {}
@@ -122,6 +139,7 @@ class FakeLabelStudio:
     def _import(self, predictions: list[dict[str, Any]]) -> int:
         if self.before_import:
             self.before_import()
+        self.imports.append(len(predictions))
         created = 0
         for one in predictions:
             labels = {
@@ -130,7 +148,8 @@ class FakeLabelStudio:
                 for name in region["value"].get("brushlabels", region["value"].get("choices"))
             }
             if self.known_labels is None or labels <= self.known_labels:
-                self.add_prediction(one["task"], one["model_version"])
+                number = self.add_prediction(one["task"], one["model_version"])
+                self.predictions[number]["result"] = one["result"]
                 created += 1
         return created
 

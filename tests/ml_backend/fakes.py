@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from imaging.dataset.cases import CaseRecord, CaseSource
+from imaging.io.nifti import write_nifti
 from imaging.io.picture import write_picture
 from imaging.labels import LabelScheme, label_scheme
+from imaging.labelstudio.stack import slice_url
 from imaging.layout import Nas
 from imaging.publish import write_json
 from imaging.task import Kind
+from tests.imaging.dataset.volume_lab import SIDES, volume_record
 
 TASK = "Task001_heart"
 SCHEME = label_scheme(["lv", "myo"])
@@ -32,7 +35,7 @@ class FakeBundle:
     multi_label: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class FakePredictor:
     """Marks what is brighter than 100 as its first label; refuses pictures of one value.
 
@@ -43,6 +46,7 @@ class FakePredictor:
     kind: Kind = "segmentation"
     scheme: LabelScheme = SCHEME
     bundle: FakeBundle = FakeBundle()
+    takes_volumes: bool = False
     gate: threading.Event | None = None  # closed: predictions wait for it
     batches: list[int] = field(default_factory=list)
     seen: list[tuple[int, ...]] = field(default_factory=list)
@@ -61,6 +65,36 @@ class FakePredictor:
             bright = float((image > 100).mean())
             return FakePrediction(None, {"lv": bright, "myo": (1 + bright) / 2}, bright)
         return FakePrediction((image > 100).astype(np.uint8), None, 0.75)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeVolumePrediction:
+    labels_XYZ: npt.NDArray[np.uint8]
+    sureness: tuple[npt.NDArray[np.float64], ...]
+    score: float
+
+
+@dataclass
+class FakeVolumePredictor(FakePredictor):
+    """Marks what is brighter than 100; is the less sure of a slice the higher its number."""
+
+    takes_volumes: bool = True
+    most_at_once: int = 0
+    under_way: int = 0
+
+    def predict(self, images: Sequence[Any]) -> list[Any]:
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            return super().predict(images)
+        finally:
+            self.under_way -= 1
+
+    def _one(self, image: Any) -> Any:
+        self.seen.append(image.voxels_CXYZ.shape)
+        labels_XYZ = (image.voxels_CXYZ[0] > 100).astype(np.uint8)
+        sureness = tuple(np.linspace(1, 0, side) for side in labels_XYZ.shape)
+        return FakeVolumePrediction(labels_XYZ, sureness, 0.6)
 
 
 @dataclass(slots=True)
@@ -105,6 +139,27 @@ def add_case(nas: Nas, name: str, pixels: npt.NDArray[Any] | None = None, task: 
     )
     write_json(folder / "case.json", record.to_json())
     return f"/data/local-files/?d=dataset/{task}/cases/{name}/preview.png"
+
+
+def add_volume(nas: Nas, name: str, items: Sequence[int], channels: int = 1) -> dict[str, Any]:
+    """A case of 9 × 7 × 12 voxels, bright in a block; the data of a task that shows some slices."""
+    task = nas.task(TASK)
+    record = replace(volume_record(), case=name)
+    assert record.volume is not None
+    images = tuple(f"image_{number:04d}.nii.gz" for number in range(channels))
+    record = replace(record, volume=replace(record.volume, images=images))
+    folder = task.case(name)
+    folder.mkdir(parents=True)
+    for image in images:
+        write_nifti(folder / image, block_voxels(), record.volume.grid)
+    write_json(folder / "case.json", record.to_json())
+    return {"case": name, "slices": [slice_url(TASK, name, index) for index in items]}
+
+
+def block_voxels() -> npt.NDArray[np.int16]:
+    voxels_XYZ = np.zeros(SIDES, dtype=np.int16)
+    voxels_XYZ[1:4, 2:6, 3:11] = 200
+    return voxels_XYZ
 
 
 def point_at(nas: Nas, version: str, task: str = TASK) -> Path:

@@ -7,10 +7,18 @@ import numpy as np
 import pytest
 
 import ml_backend.lanes
+from imaging.volume import Volume
 from ml_backend.errors import BusyError
 from ml_backend.lanes import Lanes, Rank, Work
-from ml_backend.model import PixelArray, Prediction, Predictor
-from tests.ml_backend.fakes import FakePredictor, square_picture
+from ml_backend.model import PixelArray, Predictor
+from ml_backend.pictures import Loaded, Stack
+from tests.imaging.dataset.volume_lab import volume_record
+from tests.ml_backend.fakes import (
+    FakePredictor,
+    FakeVolumePredictor,
+    block_voxels,
+    square_picture,
+)
 
 
 def work(
@@ -19,12 +27,12 @@ def work(
     pixels: PixelArray | None = None,
     tag: Any = "",
 ) -> Work:
-    def finish(model: Predictor, prediction: Prediction) -> tuple[str, Any]:
+    def finish(model: Predictor, *_: object) -> tuple[str, Any]:
         finished.append(tag)
         return model.version, tag
 
     picture = square_picture() if pixels is None else pixels
-    return Work(rank, predictor, lambda: picture, finish)
+    return Work(rank, predictor, lambda: Loaded(picture), finish)
 
 
 finished: list[Any] = []
@@ -133,3 +141,72 @@ def test_stopping_finishes_what_is_computed_and_releases_who_waits(gate: threadi
     assert waiting.cancelled()
     with pytest.raises(BusyError):
         lanes.submit(work(slow))
+
+
+# --- volumes ----------------------------------------------------------------------------------
+
+
+def heavy(predictor: FakePredictor, rank: Rank, tag: Any = "") -> Work:
+    record = volume_record()
+    assert record.volume is not None
+    volume = Volume(block_voxels()[None], record.volume.grid)
+    loaded = Loaded(volume, Stack(record.volume.plane, (0,)))
+
+    def finish(model: Predictor, *_: object) -> Any:
+        finished.append(tag)
+        return tag
+
+    return Work(rank, predictor, lambda: loaded, finish)
+
+
+@pytest.fixture
+def lanes() -> Iterator[Lanes]:
+    finished.clear()
+    lanes = Lanes(threads=4)
+    lanes.start()
+    yield lanes
+    lanes.stop()
+
+
+def test_few_volumes_are_computed_at_the_same_time_and_pictures_pass_them(
+    lanes: Lanes, gate: threading.Event
+) -> None:
+    slow = FakeVolumePredictor("v0", gate=gate)
+    futures = [lanes.submit(heavy(slow, Rank.OPEN, number)) for number in range(5)]
+    assert lanes.submit(work(FakePredictor("v1"), Rank.PUSH)).result(5)[0] == "v1"
+    assert slow.under_way == ml_backend.lanes.MAX_VOLUMES == 2 and len(lanes) == 3
+    gate.set()
+    assert [future.result(5) for future in futures] == [0, 1, 2, 3, 4]
+    assert slow.most_at_once == 2
+
+
+def test_a_place_is_kept_for_volumes_that_people_wait_for(
+    lanes: Lanes, gate: threading.Event
+) -> None:
+    slow = FakeVolumePredictor("v0", gate=gate)
+    pushed = [lanes.submit(heavy(slow, Rank.PUSH)) for _ in range(3)]
+    opened = FakeVolumePredictor("v1")
+    assert lanes.submit(heavy(opened, Rank.INTERACTIVE, "mine")).result(5) == "mine"
+    assert slow.under_way == 1
+    gate.set()
+    for future in pushed:
+        future.result(5)
+
+
+def test_a_volume_that_fails_gives_its_place_back(lanes: Lanes) -> None:
+    class Broken(FakeVolumePredictor):
+        def predict(self, images: Any) -> Any:
+            raise MemoryError
+
+    broken = Broken("v0")
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            lanes.submit(heavy(broken, Rank.PUSH)).result(5)
+    assert lanes.submit(heavy(FakeVolumePredictor("v1"), Rank.PUSH, 7)).result(5) == 7
+
+
+def test_a_model_is_not_asked_about_what_it_is_not_made_for(lanes: Lanes) -> None:
+    flat = lanes.submit(heavy(FakePredictor("v0"), Rank.OPEN))
+    assert "the case is a volume" in str(flat.exception(5))
+    deep = lanes.submit(work(FakeVolumePredictor("v1")))
+    assert "the case is a picture" in str(deep.exception(5))

@@ -120,9 +120,12 @@ def frames_of(file: DicomFile, limits: VolumeLimits) -> list[Frame]:
 Source = tuple[Dataset, Dataset | None, Dataset]  # of one frame, of all, of the file
 
 
-def _frame(
-    file: DicomFile, number: int, shape_HW: tuple[int, int], source: Source, limits: VolumeLimits
-) -> Frame:
+def place_of(source: Source) -> tuple[FloatArray, FloatArray, tuple[float, float]]:
+    """Position (mm, LPS+), directions (2 × 3) and spacing (H, W) of an image.
+
+    Raises:
+        VolumeError: `no-position`, `no-spacing`, `affine` or `broken`.
+    """
     position = _numbers(source, "PlanePositionSequence", "ImagePositionPatient", 3)
     directions = _numbers(source, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
     if position is None or directions is None:
@@ -130,6 +133,13 @@ def _frame(
     spacing = _numbers(source, "PixelMeasuresSequence", "PixelSpacing", 2)
     if spacing is None:
         raise VolumeError("an image without PixelSpacing", reason="no-spacing")
+    return np.array(position), _directions(directions), (spacing[0], spacing[1])
+
+
+def _frame(
+    file: DicomFile, number: int, shape_HW: tuple[int, int], source: Source, limits: VolumeLimits
+) -> Frame:
+    position, directions, spacing = place_of(source)
     low, high = limits.min_spacing_mm, limits.max_spacing_mm
     if not (low <= spacing[0] <= high and low <= spacing[1] <= high):
         raise VolumeError(
@@ -144,9 +154,9 @@ def _frame(
         file=file,
         number=number,
         shape_HW=shape_HW,
-        position=np.array(position),
-        directions=_directions(directions),
-        spacing_HW_mm=(spacing[0], spacing[1]),
+        position=position,
+        directions=directions,
+        spacing_HW_mm=spacing,
         slope=scale[0],
         intercept=scale[1],
         times=tuple(_time(source, keyword) for keyword, _ in TIMES),

@@ -4,8 +4,10 @@ pydicom reads it. What a file claims is compared with its size before anything i
 of a header never get into messages: they may name the patient.
 """
 
+import logging
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +31,9 @@ from imaging.io.inflate import regular_file
 from imaging.io.sniff import DICOM, describe_stranger, volume_format
 from imaging.io.volume_checks import VolumeLimits
 
-# Odd values in headers are the rule. A warning would quote them, patient names among them.
+# Odd values in headers are the rule. Warnings and logs would quote them, patient names among them.
 config.settings.reading_validation_mode = config.IGNORE
+config.logger.setLevel(logging.CRITICAL)
 
 HEAD_BYTES = 4096
 MAX_INFLATED = 1 << 29  # bytes of a deflated file: one enhanced series of 500 MB
@@ -98,6 +101,14 @@ def explained(what: str = "a damaged DICOM file") -> Iterator[None]:
         raise
     except DAMAGE as error:
         raise VolumeError(f"{what} ({type(error).__name__})", reason="broken") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without pydicom's warnings, see above. Not for threads: Python keeps one list of filters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def text_of(header: Dataset, keyword: str) -> str:

@@ -5,7 +5,6 @@ pydicom's plugins: GDCM for JPEG, OpenJPEG for JPEG 2000, CharLS for JPEG-LS; RL
 """
 
 import struct
-import warnings
 from typing import Any
 
 import numpy as np
@@ -75,8 +74,7 @@ def _swapped_bytes(file: DicomFile, start: int, frame: Frame) -> NDArray[Any]:
 
 def _decoded(file: DicomFile, frame: Frame) -> NDArray[Any]:
     rows, columns = frame.shape_HW
-    with explained("pixels that cannot be decoded"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote values of the header
+    with explained("pixels that cannot be decoded"):
         dataset = pydicom.dcmread(file.path, force=True)
         dataset.file_meta = file.header.file_meta
         if file.syntax != DeflatedExplicitVRLittleEndian:

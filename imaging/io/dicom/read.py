@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from imaging.errors import VolumeError
 from imaging.io.dicom.frames import Frame
 from imaging.io.dicom.geometry import Placing, Stack
-from imaging.io.dicom.header import text_of
+from imaging.io.dicom.header import quiet, text_of
+from imaging.io.dicom.labels import read_label_object
 from imaging.io.dicom.pixels import stored_pixels
 from imaging.io.dicom.series import Series
 from imaging.io.volume_checks import LIMITS, VolumeLimits
 from imaging.volume import FloatArray, Volume, to_ras
+
+__all__ = ["read_label_object", "read_series"]
 
 THREADS = min(4, os.cpu_count() or 1)
 SHORT = np.iinfo(np.int16)
@@ -51,7 +54,8 @@ def read_series(series: Series, limits: VolumeLimits = LIMITS) -> Volume:
         )
     if any(text_of(header, "ModalityLUTSequence") for header in series.headers):
         raise VolumeError("values that need a table (Modality LUT)", reason="voxel-type")
-    voxels_DHW = _exact(stack) if stack.placing is None else _resampled(stack, stack.placing)
+    with quiet():
+        voxels_DHW = _exact(stack) if stack.placing is None else _resampled(stack, stack.placing)
     voxels_XYZ = to_ras(voxels_DHW.transpose(2, 1, 0), stack.grid)
     notes = (*series.notes, *_value_notes(series))
     return Volume(voxels_XYZ[None], stack.grid, series.modality, notes=notes)

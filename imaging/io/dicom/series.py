@@ -23,7 +23,7 @@ from imaging.io.dicom.geometry import (
     described,
     stack_of,
 )
-from imaging.io.dicom.header import DicomFile, read_header, text_of
+from imaging.io.dicom.header import DicomFile, quiet, read_header, text_of
 from imaging.io.dicom.pixels import stored_pixels
 from imaging.io.dicom.references import referenced_series
 from imaging.io.volume_checks import LIMITS, VolumeLimits
@@ -97,13 +97,14 @@ def sort_dicom(
         OSError: a file cannot be read.
     """
     sorting = _Sorting(limits)
-    for path in sorted(files):
-        try:
-            sorting.add(read_header(path, limits))
-        except VolumeError as error:
-            sorting.refuse([path], error)
-        progress()
-    return sorting.finish()
+    with quiet():
+        for path in sorted(files):
+            try:
+                sorting.add(read_header(path, limits))
+            except VolumeError as error:
+                sorting.refuse([path], error)
+            progress()
+        return sorting.finish()
 
 
 class _Sorting:

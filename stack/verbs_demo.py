@@ -26,7 +26,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--data",
         default="example",
         metavar="SET",
-        help="cardiac_lv_sunnybrook or chest_xray_pneumonia, from LABLOOP_DATA",
+        help="cardiac_lv_sunnybrook, chest_xray_pneumonia or hippocampus_mr, from LABLOOP_DATA",
     )
     demo.add_argument("--budget-s", type=float, metavar="S", help="training time of each run")
     demo.add_argument("--exit", action="store_true", help="stop by itself; 0 if the loop turned")

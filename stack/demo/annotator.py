@@ -3,15 +3,14 @@
 Uses the same calls as the labelling page, so that locks, order and pre-annotations are real.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from imaging.dataset.cases import load_case
 from imaging.layout import TaskFolder
+from stack.demo.dataset import Truth
 from stack.runtime.label_studio import LabelStudio, LabelStudioError
-
-Results = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Annotator:
     client: LabelStudio
     project: int
     folder: TaskFolder
-    truths: Mapping[str, Callable[[], Results]]
+    truths: Mapping[str, Truth]
 
     def annotate_next(self) -> Submitted | None:
         """Answer the task Label Studio offers; None when there is none left to do."""
@@ -40,9 +39,10 @@ class Annotator:
         if task is None:
             return None
         case = str(task["data"]["case"])
-        file = load_case(self.folder.case(case)).source.path.rsplit("/", 1)[-1]
+        record = load_case(self.folder.case(case))
+        results = self.truths[record.source.path.rsplit("/", 1)[-1]](record, task["data"])
         guess = (task.get("predictions") or [{}])[0]
-        annotation = self.client.create_annotation(task["id"], self.truths[file](), lead_time_s=5.0)
+        annotation = self.client.create_annotation(task["id"], results, lead_time_s=5.0)
         return Submitted(
             task["id"], case, annotation, guess.get("model_version"), guess.get("score")
         )

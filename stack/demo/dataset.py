@@ -1,10 +1,11 @@
 """The demo's task: which pictures it has, which labels come with them, and the truth of the rest.
 
-Three sets: brain slices made here, and, when `LABLOOP_DATA` holds them, the Sunnybrook hearts
-and the paediatric chest X-rays.
+Four sets: brain slices made here, and, when `LABLOOP_DATA` holds them, the Sunnybrook hearts, the
+paediatric chest X-rays and the hippocampus volumes of the Medical Segmentation Decathlon.
 """
 
 import csv
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +15,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from imaging.dataset.cases import CaseRecord
+from imaging.errors import RecordError
 from imaging.io.picture import write_label_map, write_picture
-from imaging.labels import label_scheme
+from imaging.io.volumes import read_labels
+from imaging.labels import LabelScheme, label_scheme
 from imaging.labelstudio.results import results_from_classes, results_from_label_map
+from imaging.labelstudio.stack import items_of, results_from_label_volume
 from imaging.layout import TaskFolder
 from imaging.task import GatePolicy, RecipeChoice, RetrainPolicy, SplitPolicy, TaskConfig, save_task
 from stack.demo.example import NEW_SCANNER, OLD_SCANNER, SCHEME, make_patients
 from stack.errors import UsageError
 
 Results = list[dict[str, Any]]
+# What a perfect annotator answers to a task of a case; a task's data say which slices it shows.
+Truth = Callable[[CaseRecord, Mapping[str, Any]], Results]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class DemoItem:
     patient: str
     group: str  # scanner, pathology: a further column of cases.csv
     write_image: Callable[[Path], None]
-    truth: Callable[[], Results]
+    truth: Truth
     write_label: Callable[[Path], None] | None = None  # set: the label comes with the picture
     class_folder: str | None = None  # set: the label is the folder's name
 
@@ -60,7 +67,7 @@ class DemoSet:
         return sum(1 for item in self.items if item.write_label or item.class_folder)
 
     @property
-    def truths(self) -> Mapping[str, Callable[[], Results]]:
+    def truths(self) -> Mapping[str, Truth]:
         """File name → the answer a perfect annotator gives."""
         return {item.file: item.truth for item in self.items}
 
@@ -97,6 +104,7 @@ def demo_set(name: str, budget_s: float | None, data: Path) -> DemoSet:
         "example": _example,
         "cardiac_lv_sunnybrook": lambda: cardiac_set(data),
         "chest_xray_pneumonia": lambda: chest_set(data),
+        "hippocampus_mr": lambda: hippocampus_set(data),
     }
     if name not in makers:
         raise UsageError(
@@ -123,7 +131,7 @@ def _example() -> DemoSet:
             patient=one.patient,
             group=one.scanner,
             write_image=lambda path: write_picture(path, one.image_HW),
-            truth=lambda: results_from_label_map(one.labels_HW, SCHEME),
+            truth=lambda *_: results_from_label_map(one.labels_HW, SCHEME),
             write_label=(lambda path: write_label_map(path, one.labels_HW)) if given else None,
         )
 
@@ -148,7 +156,7 @@ def cardiac_set(data: Path) -> DemoSet:
     scheme = label_scheme(["left ventricle"])
 
     def item(row: Mapping[str, str]) -> DemoItem:
-        def truth() -> Results:
+        def truth(*_: object) -> Results:
             with Image.open(root / "masks" / row["file"]) as mask:
                 labels_HW = (np.asarray(mask.convert("L")) > 127).astype(np.uint8)
             return results_from_label_map(labels_HW, scheme)
@@ -180,7 +188,7 @@ def chest_set(data: Path, given_share: float = 2 / 3) -> DemoSet:
             row["patient"],
             row["subtype"],
             _copier(root / "images" / row["file"]),
-            lambda: results_from_classes((row["label"],), None),
+            lambda *_: results_from_classes((row["label"],), None),
             class_folder=row["label"] if given else None,
         )
 
@@ -194,6 +202,71 @@ def chest_set(data: Path, given_share: float = 2 / 3) -> DemoSet:
         recipe=RecipeChoice("auto", 300.0),
     )
     return DemoSet("Task003_chest_xray", _config(config, 120), items, rounds=(0, 120))
+
+
+def hippocampus_set(data: Path, *, drawn: int = 20, volumes: int | None = None) -> DemoSet:
+    """Small MR volumes with two labels; `drawn` of them are the annotator's, slice by slice.
+
+    Args:
+        data: LABLOOP_DATA.
+        drawn: how many come without a label map.
+        volumes: the first so many only; None = all 150.
+
+    The set has about two volumes of each person and does not say which: neighbouring numbers count
+    as one patient.
+    """
+    root = _found(data / "hippocampus_mr")
+    scheme = label_scheme(["anterior", "posterior"])
+    files = sorted(path.name for path in (root / "images").glob("*.nii.gz"))[:volumes]
+    patients = neighbours(files)
+
+    def item(place: int, file: str) -> DemoItem:
+        label = root / "labels" / file
+        return DemoItem(
+            file,
+            patients[file],
+            "MSD",
+            _copier(root / "images" / file),
+            _drawer(label, scheme),
+            write_label=None if place < drawn else _copier(label),
+        )
+
+    # Spread over the set, so that some of what is drawn by hand trains and some is held out.
+    step = max(1, len(files) // max(drawn, 1))
+    order = sorted(range(len(files)), key=lambda place: (place % step, place))
+    items = tuple(item(place, files[at]) for place, at in enumerate(order))
+    config = TaskConfig(
+        kind="segmentation",
+        scheme=scheme,
+        title="Hippocampus (MSD)",
+        modality="MR",
+        split=SplitPolicy(held_out=0.25, validation=0.1),
+        recipe=RecipeChoice("auto", 600.0),
+        gate=GatePolicy(min_held_out_cases=5),
+    )
+    return DemoSet("Task004_hippocampus", _config(config, max(drawn, 1)), items, (0, drawn))
+
+
+def neighbours(files: Sequence[str]) -> dict[str, str]:
+    """File → patient, where runs of consecutive numbers in the names are one patient."""
+    numbers = {file: int(re.search(r"(\d+)", file)[1]) for file in files}  # type: ignore[index]
+    patients: dict[str, str] = {}
+    before, patient = -2, ""
+    for file, number in sorted(numbers.items(), key=lambda pair: pair[1]):
+        if number != before + 1:
+            patient = f"from-{number:03}"
+        patients[file], before = patient, number
+    return patients
+
+
+def _drawer(label: Path, scheme: LabelScheme) -> Truth:
+    def truth(case: CaseRecord, data: Mapping[str, Any]) -> Results:
+        if case.volume is None:
+            raise RecordError(f"{case.case} is a picture, expected a volume")
+        labels_XYZ = read_labels(label, case.volume.grid, scheme)
+        return results_from_label_volume(labels_XYZ, scheme, case.volume.plane, items_of(data))
+
+    return truth
 
 
 def _copier(source: Path) -> Callable[[Path], None]:

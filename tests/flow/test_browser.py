@@ -12,14 +12,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from imaging.dataset.cases import CaseRecord, CaseSource, VolumeFacts
 from imaging.labels import LabelScheme
+from imaging.labelstudio.brush import decode_rle
+from imaging.labelstudio.plane import plane_of
 from imaging.labelstudio.results import (
     label_map_from_results,
     results_from_classes,
     results_from_label_map,
 )
+from imaging.labelstudio.stack import (
+    items_of,
+    label_volume_from_results,
+    results_from_label_volume,
+)
+from imaging.labelstudio.tasks import task_payload
 from imaging.layout import TaskFolder
-from imaging.task import TaskConfig, parse_task
+from imaging.preview import window_of, write_slices
+from imaging.task import TaskConfig, VolumePolicy, parse_task
+from imaging.volume import Volume, grid_of, to_ras
 from services.ingest.project import ProjectLinks, ensure_project
 from tests.flow.conftest import RealLabelStudio
 
@@ -29,6 +40,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SHAPE_HW = (96, 160)
 VERSION = "model-20260314T093101Z-41ac"
 HEART = parse_task({"kind": "segmentation", "labels": ["lv", "rv"]}, where="test")
+KIDNEYS = parse_task(
+    {"kind": "segmentation", "labels": ["kidney", "tumour"], "modality": "CT"}, where="test"
+)
 CHEST = parse_task({"kind": "classification", "labels": ["normal", "pneumonia"]}, where="test")
 
 
@@ -40,7 +54,7 @@ def browser_page(label_studio: RealLabelStudio) -> Iterator[Page]:
     with sync_playwright() as playwright:
         # Its sandbox needs user namespaces, which containers and root shells often lack.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(60_000)
         page.goto(f"{label_studio.url}/user/login/")
         page.fill("input[name=email]", label_studio.username)
@@ -173,3 +187,105 @@ def test_a_guessed_class_is_ticked_and_can_be_changed(
     submit(browser_page)
     [annotation] = label_studio.client.call("GET", f"/api/tasks/{task}/annotations/")
     assert [one["value"]["choices"] for one in annotation["result"]] == [["pneumonia"]]
+
+
+@pytest.fixture
+def scan() -> Volume:
+    """A CT of six thick slices, each darker than the one before; stored as DICOM stores it."""
+    stored_IJK = np.full((48, 40, 6), -900, dtype=np.int16)
+    for index in range(6):
+        stored_IJK[6:42, 5:35, index] = 150 - 50 * index
+    grid = grid_of(stored_IJK.shape, np.diag([-2.0, -2.0, 5.0, 1.0]))
+    return Volume(to_ras(stored_IJK, grid)[None], grid, modality="CT")
+
+
+def add_stack(
+    label_studio: RealLabelStudio, task: TaskFolder, scan: Volume, guess_XYZ: NDArray[np.uint8]
+) -> tuple[int, int, CaseRecord]:
+    """A project with one volume that carries a guess: (project, task, case)."""
+    plane = plane_of(scan.grid)
+    facts = VolumeFacts(scan.grid, ("image.nii.gz",), ("CT",), "CT", plane, tuple(range(6)))
+    case = CaseRecord(
+        *("case-0", task.name, "p-0", "image.nii.gz", "slices", plane.shape_HW, 1, 16),
+        source=CaseSource("scan", "00", 1),
+        created_at="2026-03-14T09:15:02.123456Z",
+        volume=facts,
+    )
+    slices = task.case("case-0") / "slices"
+    slices.mkdir(parents=True)
+    write_slices(slices, scan.voxels_CXYZ[0], plane, window_of(scan, VolumePolicy()))
+    client = label_studio.client
+    links = ProjectLinks("", "", "", "")
+    project = ensure_project(client, label_studio.nas, task.name, KIDNEYS, links).id
+    payload = task_payload(task.name, case)
+    [number] = client.import_tasks(project, [payload])
+    shown = items_of(payload["data"])
+    results = results_from_label_volume(guess_XYZ, KIDNEYS.scheme, plane, shown)
+    guess = {"task": number, "model_version": VERSION, "score": 0.5, "result": results}
+    client.import_predictions(project, [guess])
+    client.select_model_version(project, VERSION)
+    return project, number, case
+
+
+def test_a_stroke_on_one_slice_of_a_volume_is_all_that_its_label_map_gains(
+    browser_page: Page,
+    label_studio: RealLabelStudio,
+    task_folder: TaskFolder,
+    scan: Volume,
+    tmp_path: Path,
+) -> None:
+    guess_XYZ = np.zeros(scan.grid.shape_XYZ, dtype=np.uint8)
+    guess_XYZ[8:18, 10:22, 2:5] = 1  # the patient's left, on slices 2 to 4
+    project, task, case = add_stack(label_studio, task_folder, scan, guess_XYZ)
+    assert case.volume is not None
+    plane = case.volume.plane
+    open_stream(browser_page, label_studio, project)
+    box = picture_box(browser_page, tmp_path / "slice-0.png")
+    assert not share_of_red(browser_page, box, tmp_path), "the guess begins on slice 2"
+    for _ in range(3):
+        browser_page.locator(".lsf-pagination__btn_arrow-right").first.click()
+    browser_page.locator(".lsf-pagination").get_by_text("4").wait_for()
+    box = picture_box(browser_page, tmp_path / "slice-3.png")
+    scale = box["width"] / plane.shape_HW[1]
+    drawn_HW = plane.screen(guess_XYZ, 3) == 1
+    assert share_of_red(browser_page, box, tmp_path) == pytest.approx(drawn_HW.mean(), rel=0.1)
+
+    browser_page.keyboard.press("2")  # the brush's tumour
+    row, columns = 180, (60, 220)
+    (x1, y1), (x2, y2) = [(box["x"] + x * scale, box["y"] + row * scale) for x in columns]
+    browser_page.mouse.move(x1, y1)
+    browser_page.mouse.down()
+    browser_page.mouse.move(x2, y2, steps=20)
+    browser_page.mouse.up()
+    browser_page.screenshot(path=tmp_path / "stroke.png")
+    submit(browser_page)
+
+    [annotation] = label_studio.client.call("GET", f"/api/tasks/{task}/annotations/")
+    data = label_studio.client.call("GET", f"/api/tasks/{task}/")["data"]
+    found_XYZ = label_volume_from_results(
+        annotation["result"], KIDNEYS.scheme, plane, items_of(data)
+    )
+    [stroke] = [one for one in annotation["result"] if one["value"]["brushlabels"] == ["tumour"]]
+    assert stroke["item_index"] == 3
+    alpha_HW = decode_rle(stroke["value"]["rle"], plane.shape_HW)
+    # Each voxel is 6 × 6 pixels; the stroke covers half of one row of them.
+    share_UA = (alpha_HW > 127).reshape(40, 6, 48, 6).mean((1, 3))
+    expected_XYZ = guess_XYZ.copy()
+    expected_XYZ[..., 3][share_UA.T[::-1, ::-1] >= 0.5] = 2
+    np.testing.assert_array_equal(found_XYZ, expected_XYZ)
+    rows_seen, columns_seen = np.nonzero(plane.screen(found_XYZ, 3) == 2)
+    assert rows_seen.min() <= row <= rows_seen.max() and np.ptp(rows_seen) < 12
+    assert abs(int(columns_seen.min()) - columns[0]) < 6
+    assert abs(int(columns_seen.max()) - columns[1]) < 6
+
+
+def share_of_red(page: Page, box: dict[str, float], folder: Path) -> float:
+    """How much of the picture on the screen is tinted with the first label's red."""
+    shown = page.viewport_size or {"width": 0, "height": 0}
+    height = min(box["height"], shown["height"] - box["y"])
+    clip = {"x": box["x"], "y": box["y"], "width": box["width"], "height": height}
+    path = folder / "picture.png"
+    page.screenshot(path=path, clip=clip)
+    pixels_HWC = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    red_HW = pixels_HWC[..., 0] - pixels_HWC[..., 1] > 30
+    return float(red_HW.sum() / (box["width"] * box["height"]))

@@ -8,8 +8,9 @@ are shown along their own axes; directions then hold as nearly as the axes do.
 
 Pixels on the screen are square in mm: voxels are repeated along the coarser side, none is ever
 left out, and a slice whose longer side has fewer than MIN_SIDE pixels is enlarged by a whole
-factor. Each pixel shows the voxel that its centre lies in. A voxel belongs to a mask when the pixel
-at its own centre does, so that label map → screen → label map is the identity.
+factor. Each pixel shows the voxel that its centre lies in. A voxel has the label that most of its
+pixels have, so that label map → screen → label map is the identity, and a stroke is lost only
+where it covers less than half of every voxel it touches.
 """
 
 import math
@@ -72,7 +73,9 @@ class Plane:
         return np.ascontiguousarray(upright)
 
     def voxels(self, screen_HW: NDArray[Scalars]) -> NDArray[Scalars]:
-        """What lies on the screen on the slice's voxels, as `array_XYZ.take(index, axis)` does.
+        """What the screen shows at the centre of each voxel, as `array_XYZ.take(index, axis)` lies.
+
+        The way back from `screen`; what people drew is read by `labels`.
 
         Raises:
             GridMismatchError: the picture has other rows or columns than the screen.
@@ -84,6 +87,36 @@ class Plane:
             if side != screen_HW.shape[axis]:
                 screen_HW = screen_HW.take(_centre_pixels(side, screen_HW.shape[axis]), axis=axis)
         return screen_HW.T[::-1, ::-1]
+
+    def labels(self, screen_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A label map drawn on the screen as the label of each of the slice's voxels.
+
+        A voxel gets the label that most of its pixels have; of several with equally many the
+        highest, so that background is first to give way and overlaps end as they do everywhere.
+
+        Args:
+            screen_HW: one index per pixel, 0 = background.
+
+        Returns:
+            One index per voxel, as `labels_XYZ.take(index, axis)` lies.
+
+        Raises:
+            GridMismatchError: the picture has other rows or columns than the screen.
+        """
+        across, up = (side for axis, side in enumerate(self.grid.shape_XYZ) if axis != self.axis)
+        if screen_HW.shape == (up, across) or screen_HW.shape != self.shape_HW:
+            return self.voxels(screen_HW)
+        found_UA = np.zeros((up, across), dtype=np.uint8)
+        most_UA = np.zeros((up, across), dtype=np.int64)
+        starts = [
+            _first_pixels(n, side) for n, side in zip((up, across), self.shape_HW, strict=True)
+        ]
+        for index in np.flatnonzero(np.bincount(screen_HW.ravel())):  # ascending: ">=" below
+            rows = np.add.reduceat(screen_HW == index, starts[0], axis=0, dtype=np.int64)
+            count_UA = np.add.reduceat(rows, starts[1], axis=1)
+            wins_UA = (count_UA >= most_UA) & (count_UA > 0)
+            found_UA[wins_UA], most_UA[wins_UA] = index, count_UA[wins_UA]
+        return found_UA.T[::-1, ::-1]
 
     def to_json(self) -> dict[str, Any]:
         return {"axis": AXES[self.axis], "shape_HW": list(self.shape_HW)}
@@ -171,6 +204,13 @@ def _acquired_axis(grid: Grid) -> int:
 def _shown_voxels(voxels: int, pixels: int) -> Places:
     """For each pixel of a side the voxel that its centre lies in; whole numbers, so exact."""
     places: Places = (2 * np.arange(pixels) + 1) * voxels // (2 * pixels)
+    return places
+
+
+@lru_cache(maxsize=64)
+def _first_pixels(voxels: int, pixels: int) -> Places:
+    """For each voxel of a side the first of the pixels that show it."""
+    places: Places = np.searchsorted(_shown_voxels(voxels, pixels), np.arange(voxels))
     return places
 
 

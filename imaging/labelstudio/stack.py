@@ -93,7 +93,7 @@ def label_volume_from_results(
     for item, regions in sorted(by_item.items()):
         labels_HW, covered = painted(regions, plane.shape_HW, left)
         left -= covered
-        slice_of(labels_XYZ, plane.axis, items[item])[...] = plane.voxels(labels_HW)
+        slice_of(labels_XYZ, plane.axis, items[item])[...] = plane.labels(labels_HW)
     return labels_XYZ
 
 

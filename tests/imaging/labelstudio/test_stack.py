@@ -114,7 +114,7 @@ def test_slices_that_are_not_shown_are_left_out_of_what_label_studio_gets() -> N
     assert np.flatnonzero(back_XYZ.any((0, 1))).tolist() == [1, 5]
 
 
-def test_regions_of_every_kind_cover_the_voxels_whose_centres_they_hold() -> None:
+def test_regions_of_every_kind_cover_the_voxels_of_which_they_fill_half() -> None:
     mask_HW = PLANE.screen(np.arange(120).reshape(5, 4, 6) == 6 * (3 * 4 + 1), 0)  # voxel 3, 1
     height, width = PLANE.shape_HW
     y, x = (100 * (place.mean() + 0.5) for place in np.nonzero(mask_HW))
@@ -126,14 +126,22 @@ def test_regions_of_every_kind_cover_the_voxels_whose_centres_they_hold() -> Non
         region("polygon", 0, points=points, closed=True),
         region("ellipse", 0, x=x, y=y, radiusX=9, radiusY=9, rotation=0),
         rectangle(0, x=x - 9, y=y - 9, width=18, height=18),
-        region("keypoint", 0, x=x, y=y, width=1),
+        region("keypoint", 0, x=x, y=y, width=9),
     )
     for one in regions:
         found = decoded(one)
         assert np.argwhere(found).tolist() == [[3, 1, 0]], one["type"]
     corner = decoded(region("keypoint", 0, x=0.5, y=0.5, width=0.5))  # patient's right, in front
     assert not corner.any()
-    assert decoded(region("keypoint", 0, x=10, y=12.5, width=1))[4, 3, 0] == 1
+
+
+def test_a_stroke_between_two_rows_of_voxels_is_not_lost() -> None:
+    height, width = PLANE.shape_HW
+    mask_HW = np.zeros((height, width), dtype=bool)
+    edge, half = height // 4, height // 8  # rows of pixels up to the second row of four voxels
+    mask_HW[edge - half : edge + half] = True
+    found = decoded(brush_result(SCHEME.labels[0], mask_HW, 0))
+    assert found[:, 2:, 0].all() and not found[:, :2].any()
 
 
 @pytest.mark.parametrize("item", [3, -1, 1.0, "1", True, None, [0]])

@@ -62,15 +62,18 @@ class Plane:
         return self.spread(slice_of(array_XYZ, self.axis, index))
 
     def spread(self, slice_AB: NDArray[Scalars]) -> NDArray[Scalars]:
-        """One slice's voxels on the screen, HW; A and B are the two axes that are left of XYZ.
+        """One slice's voxels on the screen, HW; A and B are the two axes that are left of XYZ."""
+        return self.enlarged(upright(slice_AB))
+
+    def enlarged(self, shown: NDArray[Scalars]) -> NDArray[Scalars]:
+        """An upright slice with its voxels repeated until pixels are square and large enough.
 
         What is done to every voxel alike, such as windowing, costs less before than after this.
         """
-        upright = slice_AB[::-1, ::-1].T
         for axis, side in enumerate(self.shape_HW):
-            if side != upright.shape[axis]:
-                upright = upright.take(_shown_voxels(upright.shape[axis], side), axis=axis)
-        return np.ascontiguousarray(upright)
+            if side != shown.shape[axis]:
+                shown = shown.take(_shown_voxels(shown.shape[axis], side), axis=axis)
+        return np.ascontiguousarray(shown)
 
     def voxels(self, screen_HW: NDArray[Scalars]) -> NDArray[Scalars]:
         """What the screen shows at the centre of each voxel, as `array_XYZ.take(index, axis)` lies.
@@ -149,6 +152,11 @@ def plane_of(grid: Grid, axis: str = AUTO) -> Plane:
         for place in (up, across)
     )
     return Plane(grid, paged, (height, width))
+
+
+def upright(slice_AB: NDArray[Scalars]) -> NDArray[Scalars]:
+    """A slice as it hangs, one pixel per voxel: a view. Of a DICOM series often just as stored."""
+    return slice_AB[::-1, ::-1].T
 
 
 def slice_of(array_XYZ: NDArray[Scalars], axis: int, index: int) -> NDArray[Scalars]:

@@ -6,7 +6,7 @@ import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stack import console
 from stack.errors import RefusedError, UsageError
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 ANSWERS = "predictions.csv"
 ELSEWHERE = "Choose an empty folder for --output, or one that the same verb has written to."
 ANSWER_COLUMNS = ("file", "version", "score")  # then one per label
+MASK = "mask"  # of volumes, before the labels: the file that was written
 
 
 def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
     """Add this module's verb to the command line."""
-    predict = verbs.add_parser("predict", help="the champion's answers on picture files")
+    predict = verbs.add_parser("predict", help="the champion's answers on pictures or volumes")
     predict.add_argument("task")
-    predict.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    predict.add_argument(
+        "files", metavar="FILE", nargs="+", type=Path,
+        help="PNG, JPEG, TIFF; of volumes NIfTI, NRRD, or a folder of DICOM",
+    )  # fmt: skip
     predict.add_argument("-o", "--output", metavar="DIR", type=Path, required=True)
     predict.add_argument("--version", metavar="VERSION", help="another version than the champion")
     predict.set_defaults(act=predict_files)
@@ -55,6 +59,10 @@ def predict_files(args: argparse.Namespace, home: Home) -> int:
     from imaging.model.predict import load_predictor
 
     predictor = load_predictor(chosen_model(home, args.task, args.version))
+    if predictor.takes_volumes:
+        from stack.predict_volumes import VolumeModel, predict_volumes
+
+        return predict_volumes(cast(VolumeModel, predictor), args.files, args.output)
     names = [file.stem for file in args.files]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated and predictor.kind == "segmentation":
@@ -134,6 +142,9 @@ def _written_before(output: Path) -> set[str]:
         return set()
     if tuple(header[: len(ANSWER_COLUMNS)]) != ANSWER_COLUMNS:
         return set()
+    column = len(ANSWER_COLUMNS)
+    if header[column : column + 1] == [MASK]:
+        return {ANSWERS, *(row[column] for row in rows if len(row) > column)}
     return {ANSWERS, *(mask_name(Path(row[0])) for row in rows if row)}
 
 

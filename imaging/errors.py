@@ -10,6 +10,8 @@ ImagingError
 ├── CorruptFolderError       a published folder no longer matches its manifest
 ├── PictureError             a picture cannot be read, or must not be
 │   └── VolumeError          … and it is a volume
+├── DeidentificationError    a series cannot be checked for what names a person
+├── QuarantineError          a decision about a quarantined series cannot be written
 ├── GridMismatchError        two arrays do not share one grid
 ├── CodecError               an annotation result cannot be decoded
 ├── SnapshotError            a snapshot cannot be frozen or fails its checks
@@ -139,6 +141,18 @@ class VolumeError(PictureError):
     """A volume cannot be read, or must not be. The reason is meant for whoever dropped it."""
 
     hint = "Export the series again, whole and as it came from the scanner, and drop it in rawdata."
+
+
+class DeidentificationError(ImagingError):
+    """A series cannot be de-identified or checked, so it must not go on."""
+
+    hint = "Install rapidocr and openvino in ingest's environment; `make setup` does it."
+
+
+class QuarantineError(ImagingError):
+    """A decision about a quarantined series cannot be written."""
+
+    hint = "`labloop release TASK` lists what waits."
 
 
 class GridMismatchError(ImagingError):

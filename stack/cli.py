@@ -99,6 +99,7 @@ def exit_code(error: Exception) -> int:
         imaging.CorruptFolderError,
         imaging.BundleError,
         imaging.RegistryError,
+        imaging.QuarantineError,
         imaging.ExportError,
         imaging.SubmissionError,
     )
@@ -125,6 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs_images,
         verbs_machine,
         verbs_model,
+        verbs_release,
         verbs_stack,
         verbs_users,
     )
@@ -143,6 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs_data.register(verbs)
     verbs_model.register(verbs)
     verbs_evaluate.register(verbs)
+    verbs_release.register(verbs)
     verbs_export.register(verbs)
     verbs_demo.register(verbs)
     return parser

@@ -102,7 +102,7 @@ def _draw_segments(
     shared = dataset.SharedFunctionalGroupsSequence[0]
     half = _threshold(dataset)
     to_index = np.linalg.inv(np.array(grid.stored_affine))
-    for number, (group, pixels_HW) in enumerate(zip(groups, iter_pixels(dataset), strict=True)):
+    for number, (group, pixels_HW) in enumerate(zip(groups, _pixels(dataset, count), strict=True)):
         if pixels_HW.shape != shape_HW:
             raise VolumeError(f"frame {number} of {pixels_HW.shape} pixels", reason="broken")
         source: Source = (group, shared, dataset)
@@ -114,6 +114,28 @@ def _draw_segments(
             ones, zeros = np.ones(len(rows)), np.zeros(len(rows))
             at = (to_index @ affine @ np.array([columns, rows, zeros, ones]))[:3]
             _mark(labels_IJK, at, label, tolerance)
+
+
+def _pixels(dataset: Dataset, count: int) -> Iterator[NDArray[Any]]:
+    """The frames' pixels, one frame at a time.
+
+    pydicom cannot iterate over bits where a frame does not fill whole bytes.
+    """
+    if int(dataset.BitsAllocated) != 1 or dataset.file_meta.TransferSyntaxUID.is_compressed:
+        yield from iter_pixels(dataset)
+        return
+    packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    is_little = dataset.original_encoding[1]
+    if not is_little and dataset["PixelData"].VR == "OW":
+        packed = packed.view(">u2").astype("<u2").view(np.uint8)
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    size = rows * columns
+    if packed.size * 8 < size * count:
+        raise VolumeError(f"{packed.size} bytes of segments", reason="truncated")
+    for number in range(count):
+        begin, end = number * size, (number + 1) * size
+        bits = np.unpackbits(packed[begin // 8 : -(-end // 8)], bitorder="little")
+        yield bits[begin % 8 :][:size].reshape(rows, columns)
 
 
 def _masks(

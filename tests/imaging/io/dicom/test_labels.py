@@ -44,6 +44,16 @@ def test_a_segmentation_equals_the_mask_it_was_made_from(
     assert np.array_equal(labels_XYZ > 0, expected_XYZ > 0)
 
 
+def test_byte_order_does_not_matter_to_segments() -> None:
+    folder = data_folder(SETS) / "dcmqi_ct3"
+    other = data_folder("dicom_hard_cases/big_endian") / "liver_expb.dcm"
+    found = sort_dicom([*(folder / "ct").glob("*.dcm"), folder / "seg" / "liver.dcm", other])
+    (series,) = found.series
+    grid, scheme = series.stack.grid, label_scheme(["liver"])
+    little, big = (read_label_object(one, series, grid, scheme) for one in found.labels)
+    assert little.any() and np.array_equal(little, big)
+
+
 def test_of_overlapping_segments_the_higher_index_wins() -> None:
     series, found = real("dcmqi_ct3/ct", "dcmqi_ct3/seg/partial_overlaps.dcm")
     names = segment_names(found)

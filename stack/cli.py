@@ -128,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs_model,
         verbs_release,
         verbs_stack,
+        verbs_submit,
         verbs_users,
     )
 
@@ -147,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs_evaluate.register(verbs)
     verbs_release.register(verbs)
     verbs_export.register(verbs)
+    verbs_submit.register(verbs)
     verbs_demo.register(verbs)
     return parser
 

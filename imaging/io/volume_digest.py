@@ -41,6 +41,19 @@ def case_id(volumes: Sequence[Volume]) -> str:
     return f"case-{volume_digest(volumes)[:16]}"
 
 
+def values_digest(channel_XYZ: NDArray[Any]) -> str:
+    """Hexadecimal SHA-256 over the shape and values of one channel alone.
+
+    The same for a copy that was saved as another type of number, or with another header: whoever
+    asks whether a model saw a volume must not be misled by either.
+    """
+    digest = hashlib.sha256(repr(channel_XYZ.shape).encode())
+    for block_ZYX in _blocks(channel_XYZ.T):
+        values = np.ascontiguousarray(block_ZYX, dtype="<f8") + 0.0
+        digest.update(values.data)
+    return digest.hexdigest()
+
+
 def _blocks(array_ZYX: NDArray[Any]) -> Iterator[NDArray[Any]]:
     planes = max(1, BLOCK_BYTES // max(1, array_ZYX[:1].nbytes))
     for start in range(0, len(array_ZYX), planes):

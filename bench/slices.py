@@ -31,8 +31,9 @@ from imaging.io.dicom.read import read_series
 from imaging.io.dicom.series import sort_dicom
 from imaging.io.png import png_grey
 from imaging.labelstudio.plane import plane_of
-from imaging.preview import CT_PRESETS, render, window_of
+from imaging.preview import render, window_of
 from imaging.task import VolumePolicy
+from imaging.windows import CT_PRESETS
 
 SIDE = 512
 WANTED_PER_S = 200.0

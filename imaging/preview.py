@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ from imaging.labelstudio.plane import Plane, slice_of, upright
 from imaging.labelstudio.stack import slice_name
 from imaging.task import VolumePolicy
 from imaging.volume import Volume
+from imaging.windows import AUTO, CT_PRESETS, SOFT_TISSUE, SPELLINGS, Window, window_named
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-AUTO = "auto"
-SOFT_TISSUE = "soft-tissue"
 PERCENTILES = (0.5, 99.5)
 # A percentile of so many voxels is as good as of all; a 600-slice CT has 150 times as many.
 SAMPLE_VOXELS = 2**20
@@ -35,52 +33,16 @@ SAMPLE_VOXELS = 2**20
 # values are no HU.
 LEAST_SHOWN = 0.002
 LUT_TYPES = ("uint8", "int8", "uint16", "int16")
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The value shown black, the one shown white, and a word on where they are from."""
-
-    low: float
-    high: float
-    name: str = ""
-
-
-def ct_window(centre: float, width: float, name: str = "") -> Window:
-    """A window as radiologists give it, in HU."""
-    return Window(centre - width / 2, centre + width / 2, name or f"{centre:g}/{width:g}")
-
-
-# Centre and width in HU. Source: the usual settings, as in H. Hofer, CT Teaching Manual, and
-# radiopaedia.org/articles/windowing-ct.
-CT_PRESETS = {
-    name: ct_window(centre, width, name)
-    for name, (centre, width) in {
-        SOFT_TISSUE: (40, 400),
-        "abdomen": (40, 400),
-        "angio": (300, 600),
-        "bone": (400, 1800),
-        "brain": (40, 80),
-        "liver": (60, 160),
-        "lung": (-600, 1500),
-        "mediastinum": (50, 350),
-        "spine": (50, 250),
-        "stroke": (35, 40),
-        "subdural": (75, 215),
-    }.items()
-}
 # What DICOM's Body Part Examined (PS3.16, annex L) calls a part, or a label → its preset.
 PARTS = (
     (re.compile(r"lung|pulmon|bronch|airway"), "lung"),
     (re.compile(r"liver|hepat"), "liver"),
     (re.compile(r"abdom|pelvis|kidney|renal|spleen|pancrea|bladder|colon"), "abdomen"),
-    (re.compile(r"brain|^head|cerebr|ventricle|ha?emorrhage|stroke"), "brain"),
+    (re.compile(r"brain|^head|cerebr|ha?emorrhage|stroke"), "brain"),
     (re.compile(r"bone|skull|femur|tibia|humerus|fracture|spine|vertebra|sacrum|^ribs?\b"), "bone"),
     (re.compile(r"^(extremity|knee|hip|foot|hand|ankle|shoulder|elbow|wrist|leg|arm)$"), "bone"),
     (re.compile(r"heart|mediastin|aorta|chest|thorax"), "mediastinum"),
 )
-PRESET_SPELLING = re.compile(r"[\s_]+")
-NUMBERS = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*")
 
 
 def window_of(
@@ -173,16 +135,13 @@ def write_slices(
 
 
 def _asked_for(text: str) -> Window:
-    name = PRESET_SPELLING.sub("-", text.strip().lower())
-    if name in CT_PRESETS:
-        return CT_PRESETS[name]
-    if (match := NUMBERS.fullmatch(text)) and float(match[2]) > 0:
-        return ct_window(float(match[1]), float(match[2]))
-    raise RecordError(
-        f"volume.window is {text!r:.60}, expected auto, centre/width such as 40/400, or one of "
-        + ", ".join(sorted(CT_PRESETS)),
-        hint="Correct volume.window in task.yaml.",
-    )
+    window = window_named(text)
+    if window is None:
+        raise RecordError(
+            f"volume.window is {text!r:.60}, expected {SPELLINGS}",
+            hint="Correct volume.window in task.yaml.",
+        )
+    return window
 
 
 def _preset(body_part: str, labels: Sequence[str]) -> str:

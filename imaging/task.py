@@ -17,6 +17,7 @@ import yaml
 from imaging.errors import RecordError, TaskConfigError, shown
 from imaging.labels import PALETTE, LabelScheme, label_scheme
 from imaging.publish import write_text
+from imaging.windows import AUTO, SPELLINGS, window_named
 
 Kind = Literal["classification", "segmentation"]
 Sampling = Literal["sequential", "uniform", "uncertainty"]
@@ -309,7 +310,10 @@ def _volume(read: _Reader) -> VolumePolicy:
         read.problem("channels", channels, "a list of names")
         channels = []
     axis = read.choice("axis", ("auto", "axial", "coronal", "sagittal"), "auto")
-    return VolumePolicy(cast(Axis, axis), read.text("window", "auto"), tuple(channels))
+    window = read.text("window", AUTO)
+    if window != AUTO and window_named(window) is None:
+        read.problem("window", window, SPELLINGS)
+    return VolumePolicy(cast(Axis, axis), window, tuple(channels))
 
 
 def _split(read: _Reader) -> SplitPolicy:

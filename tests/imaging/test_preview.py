@@ -10,9 +10,10 @@ from PIL import Image
 
 from imaging.errors import RecordError
 from imaging.labelstudio.plane import plane_of
-from imaging.preview import CT_PRESETS, Window, ct_window, render, window_of, write_slices
+from imaging.preview import render, window_of, write_slices
 from imaging.task import VolumePolicy
 from imaging.volume import Volume, grid_of, to_ras
+from imaging.windows import CT_PRESETS, Window, ct_window
 from tests.imaging.labelstudio.test_plane import stored_grid
 
 AUTO = VolumePolicy()

@@ -126,3 +126,15 @@ def test_a_few_lines_that_stand_for_a_billion_names_are_quoted_in_short(
     with pytest.raises(TaskConfigError, match=r"expected .*is not a known key") as caught:
         load_task(tmp_path / "task.yaml")
     assert len(str(caught.value)) < 2000
+
+
+def test_a_window_is_a_preset_or_centre_and_width() -> None:
+    document = {"kind": "segmentation", "labels": ["liver"], "modality": "CT"}
+    for window in ("auto", "Soft tissue", "40/400", "-600/1500"):
+        config = parse_task(document | {"volume": {"window": window}}, where="t")
+        assert config.volume.window == window
+    for window in ("livers", "40", "40/0", ""):
+        with pytest.raises(
+            TaskConfigError, match=r"volume\.window is .* expected auto, centre/width"
+        ):
+            parse_task(document | {"volume": {"window": window}}, where="t")

@@ -101,6 +101,7 @@ docs: setup ## do all links, verbs and settings in the docs exist?
 
 bench: setup-tests ## speed and quality beside what you would use instead; takes two hours
 	@$(VENV) -m bench.codec
+	@$(VENV) -m bench.slices
 	@$(VENV) -m bench.serving
 	@$(VENV) -m bench.watch
 	@$(VENV) -m bench.quality cardiac

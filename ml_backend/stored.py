@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from imaging.ids import parse_utc
-from stack.runtime.label_studio import LabelStudio, LabelStudioDownError, LabelStudioError
+from stack.runtime.label_studio import LabelStudio
 
 Filter = dict[str, Any]
 
@@ -42,15 +42,16 @@ class StoredPredictions:
         return [OpenTask(int(task["id"]), task["data"]) for task in page["tasks"]]
 
     def unanswered_data(self, task: int) -> dict[str, Any] | None:
-        """A task's data as they are now; None when somebody has answered, skipped or begun to."""
-        try:
-            found = self._api.call("GET", f"/api/tasks/{task}/")
-        except LabelStudioDownError:
-            raise
-        except LabelStudioError:  # deleted meanwhile
-            return None
-        begun = found["annotations"] or found["drafts"] or found["total_annotations"]
-        return None if begun or found["cancelled_annotations"] else dict(found["data"])
+        """A task's data as they are now; None when somebody has answered, skipped or begun to.
+
+        Asked of the data manager: asking for the task itself counts as opening it, for which
+        Label Studio would want a live prediction.
+        """
+        for found in self._page([_filter("id", "equal", "Number", task)], 1, fields="all")["tasks"]:
+            begun = found["annotations"] or found["drafts"] or found["total_annotations"]
+            if not begun and not found["cancelled_annotations"]:
+                return dict(found["data"])
+        return None
 
     def change_data(self, task: int, data: Mapping[str, Any]) -> None:
         self._api.call("PATCH", f"/api/tasks/{task}/", {"data": dict(data)})

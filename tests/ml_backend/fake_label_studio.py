@@ -106,23 +106,12 @@ class FakeLabelStudio:
             case "DELETE", ["api", "predictions", number]:
                 del self.predictions[int(number)]
                 return 200, None
-            case _, ["api", "tasks", number]:
-                return self._one_task(method, self.tasks.get(int(number)), body)
+            case "PATCH", ["api", "tasks", number]:
+                self.tasks[int(number)].data = body["data"]
+                return 200, {}
             case "GET", ["api", "tasks"]:
                 return 200, self._page(url.params)
         return 404, {}
-
-    def _one_task(self, method: str, task: FakeTask | None, body: Any) -> tuple[int, Any]:
-        if task is None:
-            return 404, {}
-        if method == "PATCH":
-            task.data = body["data"]
-        return 200, self._whole(task)
-
-    def _whole(self, task: FakeTask) -> dict[str, Any]:
-        answers = int(task.is_labelled)
-        counts = {"total_annotations": answers, "cancelled_annotations": task.skipped}
-        return self._shown(task) | counts | {"annotations": [{}] * answers}
 
     def _versions(self) -> dict[str, int]:
         counts: dict[str, int] = {}
@@ -162,7 +151,16 @@ class FakeLabelStudio:
 
     def _shown(self, task: FakeTask) -> dict[str, Any]:
         predictions = [one for one in self.predictions.values() if one["task"] == task.id]
-        return {"id": task.id, "data": task.data, "drafts": task.drafts, "predictions": predictions}
+        answers = int(task.is_labelled)
+        return {
+            "id": task.id,
+            "data": task.data,
+            "drafts": task.drafts,
+            "predictions": predictions,
+            "annotations": [{}] * answers,
+            "total_annotations": answers,
+            "cancelled_annotations": task.skipped,
+        }
 
     def _passes(self, task: FakeTask, filters: Sequence[dict[str, Any]]) -> bool:
         return all(
@@ -179,8 +177,8 @@ class FakeLabelStudio:
                 return all(version not in held for version in value)
             case "completed_at", "empty":
                 return task.is_labelled is not value
-            case "id", "greater":
-                return task.id > int(value)
+            case "id", operator:
+                return task.id == value if operator == "equal" else task.id > int(value)
             case "total_predictions", "greater":
                 return len(held) > int(value)
             case "draft_exists", "equal":

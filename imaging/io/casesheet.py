@@ -61,6 +61,12 @@ class CaseSheet:
         key = _key(path)
         return self.rows.get(key) or self.rows.get(key.rsplit("/", 1)[-1])
 
+    def find_folder(self, path: str) -> CaseRow | None:
+        """The row of the nearest folder, on the way to a file, that the sheet names by its path."""
+        folders = _key(path).split("/")[:-1]
+        ways = ("/".join(folders[:depth]) for depth in range(len(folders), 0, -1))
+        return next((self.rows[way] for way in ways if way in self.rows), None)
+
     def goes_by_name(self, path: str) -> bool:
         """Whether the row of a picture is found by its bare name only."""
         return _key(path) not in self.rows and self.find(path) is not None

@@ -97,10 +97,10 @@ class Attempts:
         self, items: Sequence[Settling], refusal: RefusedError, *, nameless: bool = False
     ) -> None:
         """Move files to rejected/; what may only be a stalled copy gets a while first."""
-        patient_until_s = max(item.since_s for item in items) + self.tools.tempo.bad_wait_s
-        if refusal.reason in DOUBTFUL and self.tools.clock() < patient_until_s:
+        if self.is_patient(items, refusal.reason):
+            until_s = self._patient_until_s(items)
             for item in items:
-                self.desk.postpone(item, patient_until_s)
+                self.desk.postpone(item, until_s)
             return
         self.tools.nas.require_marker()
         paths = [item.found.path for item in items]
@@ -120,6 +120,13 @@ class Attempts:
                 self.desk.done(path)
         if where:
             log.warning("task %s: %s: rejected/%s", self.task.name, refusal.reason, where)
+
+    def is_patient(self, items: Sequence[Settling], reason: str) -> bool:
+        """Whether files that look bad may be copies that have stalled, and still get a while."""
+        return reason in DOUBTFUL and self.tools.clock() < self._patient_until_s(items)
+
+    def _patient_until_s(self, items: Sequence[Settling]) -> float:
+        return max(item.since_s for item in items) + self.tools.tempo.bad_wait_s
 
     def _leave(self, item: Settling) -> None:
         """Remember a refused file that stays where it is, so that it is refused once."""

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS files (
     PRIMARY KEY (task, folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS files_by_pair ON files (task, pair) WHERE pair IS NOT NULL;
+CREATE INDEX IF NOT EXISTS files_held ON files (task) WHERE state = 'held';
 CREATE INDEX IF NOT EXISTS files_by_name ON files (task, name);
 """
 
@@ -123,8 +124,9 @@ class Ledger:
             self._rows("task=? AND case_id=? AND state IN ('picture','series')", task, case)
         )
 
-    def in_state(self, task: str, state: State) -> list[Row]:
-        return list(self._rows("task=? AND state=?", task, state))
+    def held(self, task: str) -> list[Row]:
+        """The files of series in quarantine."""
+        return list(self._rows("task=? AND state='held'", task))
 
     def rows(self, task: str) -> Iterator[Row]:
         """The files that `count` counts."""

@@ -125,6 +125,19 @@ REASONS |= {
         "volumes of the modality that task.yaml names",
         "Drop it in a task of its own modality: values mean something else there.",
     ),
+    "late-slices": (
+        "all images of a series together, within three quiet times of each other",
+        "Take the series' folder out of rawdata and drop all of the series again; it becomes a "
+        "case of its own, beside the incomplete one.",
+    ),
+    "rejected-by-a-person": (
+        "pixels without text that may name a patient",
+        "Export the series without burned-in text and drop it again.",
+    ),
+    "several-patients": (
+        "one patient in a series, and in the channels of a case",
+        "Export each patient's series again; check who is who before labelling.",
+    ),
     "other-grid": (
         "a label map on the voxel grid of its volume",
         "Export the label map on the grid of the volume and drop it again.",

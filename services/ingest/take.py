@@ -126,6 +126,8 @@ def row_of(intake: Intake, path: str) -> CaseRow | None:
             the wrong one could get the label or the patient.
     """
     row = intake.sheet.find(path) if intake.sheet else None
+    if row is None and intake.sheet is not None and intake.config.is_volume:
+        return intake.sheet.find_folder(path)  # of a DICOM series
     if row is None or intake.sheet is None or not intake.sheet.goes_by_name(path):
         return row
     rival = next((one for one in intake.namesakes(path) if intake.sheet.find(one) is row), None)

@@ -17,8 +17,15 @@ from imaging.io.volumes import read_volume, same_place
 from imaging.labelstudio.key_slices import key_slices
 from imaging.labelstudio.plane import Plane, plane_of
 from imaging.labelstudio.stack import SLICES
-from imaging.preview import window_of, write_slices
-from imaging.publish import MANIFEST, manifest_files, publish, staging_folder, write_json
+from imaging.preview import Window, window_of, write_slices
+from imaging.publish import (
+    MANIFEST,
+    manifest_files,
+    publish,
+    sha256_of,
+    staging_folder,
+    write_json,
+)
 from imaging.task import TaskConfig
 from imaging.volume import Volume
 from services.ingest.errors import RefusedError
@@ -98,7 +105,7 @@ def check_channels(config: TaskConfig, volumes: Sequence[Volume]) -> None:
     """Make sure that volumes are the channels of one case of a task.
 
     Raises:
-        RefusedError: `channel-missing` or `channel-grid`, or `other-modality`.
+        RefusedError: `channel-missing` or `channel-grid`.
     """
     wanted = max(1, len(config.volume.channels))
     found = sum(len(one.voxels_CXYZ) for one in volumes)
@@ -112,11 +119,27 @@ def check_channels(config: TaskConfig, volumes: Sequence[Volume]) -> None:
                 f"channels of {_sides(first.shape_XYZ)} and {_sides(one.grid.shape_XYZ)} voxels of "
                 f"{_sides(first.spacing_mm)} and {_sides(one.grid.spacing_mm)} mm, or apart",
             )
-    others = {one.modality for one in volumes if one.modality} - {config.modality}
-    if others and wanted == 1:
-        raise RefusedError(
-            "other-modality", f"{', '.join(others)}; the task is one of {config.modality}"
-        )
+
+
+def check_modality(config: TaskConfig, modality: str) -> None:
+    """Make sure that values mean what the task's models think; cases of channels may mix them.
+
+    Raises:
+        RefusedError: `other-modality`.
+    """
+    is_single = len(config.volume.channels) <= 1
+    if modality and modality != config.modality and is_single:
+        raise RefusedError("other-modality", f"{modality}; the task is one of {config.modality}")
+
+
+def shown_window(intake: Intake, volume: Volume, headers: Mapping[str, str]) -> Window:
+    """The window that annotators will see a volume in."""
+    return window_of(
+        volume,
+        intake.config.volume,
+        body_part=headers.get("BodyPartExamined", ""),
+        labels=intake.config.scheme.names,
+    )
 
 
 def _known_case(intake: Intake, case: str, origin: Origin, source: CaseSource) -> CaseRecord:
@@ -171,13 +194,8 @@ def _publish(intake: Intake, record: CaseRecord, volumes: Sequence[Volume]) -> N
     facts = record.volume
     if facts is None:
         raise ValueError("a case without facts about its volume")
-    config, first = intake.config, volumes[0]
-    window = window_of(
-        first,
-        config.volume,
-        body_part=facts.headers.get("BodyPartExamined", ""),
-        labels=config.scheme.names,
-    )
+    first = volumes[0]
+    window = shown_window(intake, first, facts.headers)
     final = intake.task.case(record.case)
     with staging_folder(final) as folder, ThreadPoolExecutor(1) as pool:
         images = pool.submit(_write_images, folder, facts, volumes)
@@ -221,9 +239,8 @@ def source_of(shown: str, files: Sequence[Path], beat: Callable[[], None]) -> Ca
     digests = []
     size_bytes = 0
     for file in files:
-        with file.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
-            size_bytes += stream.tell()
+        digests.append(sha256_of(file))
+        size_bytes += file.stat().st_size
         beat()
     whole = hashlib.sha256("".join(digests).encode()).hexdigest()
     return CaseSource(shown, digests[0] if len(digests) == 1 else whole, size_bytes)

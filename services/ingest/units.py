@@ -64,7 +64,7 @@ class Roles:
             return Role("contest", path)
         row = self.sheet.find(path) if self.sheet else None
         if row is not None and row.case:
-            return self._by_sheet(row)
+            return self.by_sheet(row)
         place = place_of(path)
         if place.is_mask and place.pair is not None:
             named = stem_of(composed(path))
@@ -87,7 +87,12 @@ class Roles:
         name = key.removeprefix(BY_SHEET).rsplit("/", 1)[-1]
         return name.removesuffix(CHANNEL_0) or name
 
-    def _by_sheet(self, row: CaseRow) -> Role:
+    def by_sheet(self, row: CaseRow) -> Role:
+        """What a file or series is that cases.csv makes part of a case.
+
+        Raises:
+            RefusedError: as `of`.
+        """
         key = BY_SHEET + row.case
         if row.is_label_map:
             return Role("label", key)

@@ -9,6 +9,7 @@ from imaging.dataset.cases import CaseRecord
 from imaging.io.sniff import DICOM, NIFTI, NRRD
 from imaging.layout import TaskFolder
 from services.ingest.attempt import Attempts
+from services.ingest.dicom_visit import DicomVisit
 from services.ingest.errors import RefusedError
 from services.ingest.formats import Formats
 from services.ingest.ledger import Row
@@ -33,6 +34,7 @@ class VolumeVisit:
     ) -> None:
         self.task, self.attempts, self.formats, self.sync = task, attempts, formats, sync
         self.tools, self.desk = attempts.tools, attempts.desk
+        self.dicom = DicomVisit(task, attempts, sync)
         self.has_more = False
         self._arrivals: dict[str, float] = {}  # newest file of a folder and of its partner
 
@@ -43,20 +45,24 @@ class VolumeVisit:
             intake: the task.
             is_whole: whether all folders could be listed, so that what is not there is missing.
         """
+        self.dicom.notice()
         items = [i for i in self.desk.items.values() if not i.found.trouble]
         self._pass_over(i for i in items if is_contest_input(i.found.path))
         quiet = [i for i in self.desk.quiet(self.tools.clock()) if not i.found.trouble]
-        files = []
+        files, dicom = [], []
         for item in quiet:
             found = self.formats.of(item)
             if found in (NIFTI, NRRD):
                 files.append(item)
-            elif found != DICOM:
+            elif found == DICOM:
+                dicom.append(item)
+            else:
                 self.attempts.one(item, self._refuse_stranger)
         self.formats.keep(set(self.desk.items))
         visit = _Files(self, intake, files, is_whole=is_whole)
         visit.take_all()
-        self.has_more = visit.has_more
+        self.dicom.take_all(intake, dicom)
+        self.has_more = visit.has_more or self.dicom.has_more
 
     def _pass_over(self, items: Iterable[Settling]) -> None:
         """A challenge's test cases stay where they are, for `labloop submit`."""

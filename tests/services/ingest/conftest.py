@@ -1,6 +1,6 @@
 """A lab in a temporary folder: a NAS, a Label Studio in memory and a clock that tests turn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import Dataset
 
 from imaging.dataset.cases import CaseRecord, list_cases
+from imaging.deid.burned_in import BurnedIn
 from imaging.io.mask import PixelArray
 from imaging.io.picture import PictureLimits
 from imaging.layout import Nas, TaskFolder
 from imaging.task import TaskConfig
+from services.ingest.airlock import FindText
 from services.ingest.ledger import Ledger
 from services.ingest.service import Ingest, Pulse
 from services.ingest.tempo import Tempo
@@ -37,6 +40,14 @@ def picture(seed: int, shape: tuple[int, ...] = (24, 32)) -> PixelArray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
+def see_no_text(
+    _headers: Sequence[Dataset], slices: Iterable[PixelArray], _beat: Callable[[], None]
+) -> BurnedIn | None:
+    """In place of the text reader, which takes seconds to start: looks and sees nothing."""
+    assert all(one.ndim == 2 and one.dtype == np.uint8 for one in slices)
+    return None
+
+
 class Lab:
     """What a test does with it: drop files, let time pass, look."""
 
@@ -46,6 +57,7 @@ class Lab:
         self.now_s = 1000.0
         self.label_studio = FakeLabelStudio()
         self.stopping = False
+        self.find_text: FindText = see_no_text
         self.tempo = Tempo.steady(QUIET_S, full_scan_s=1800.0)
         self.nas.root.mkdir()
         self.nas.marker.touch()
@@ -78,6 +90,7 @@ class Lab:
             clock=lambda: self.now_s,
             beat=self.pulse.beat,
             is_stopping=lambda: self.stopping,
+            find_text=lambda headers, slices, beat: self.find_text(headers, slices, beat),
         )
 
     def _ensure(self, task: TaskFolder, config: TaskConfig) -> ProjectRef:

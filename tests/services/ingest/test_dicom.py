@@ -1,0 +1,297 @@
+"""What becomes of DICOM files, seen from outside."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+
+from imaging.dataset.cases import CaseRecord
+from imaging.dataset.quarantine import decide, quarantined
+from imaging.deid.burned_in import BurnedIn
+from imaging.deid.reader import Box
+from imaging.io.nifti import read_nifti
+from imaging.publish import verify_folder
+from imaging.task import load_task
+from tests.dicom_phantoms import ramp, small_scan, write_scan
+from tests.services.ingest.conftest import QUIET_S, Lab
+
+ORGAN = "kind: segmentation\nmodality: CT\nlabels: [liver, tumour]\n"
+WAIT_S = 3 * QUIET_S
+SHAPE_DHW = (5, 8, 9)
+
+
+def drop_series(lab: Lab, folder: str, seed: int = 0, **changes: Any) -> list[Path]:
+    """A series of five slices; another seed, other pixels and another UID."""
+    changes = {"series": str(seed + 1), "stored_DHW": ramp(SHAPE_DHW) + seed} | changes
+    return write_scan(lab.task.rawdata / folder, small_scan(**changes))
+
+
+def only_case(lab: Lab) -> CaseRecord:
+    (case,) = lab.cases().values()
+    return case
+
+
+def see_text(
+    _headers: Sequence[Dataset],
+    slices: Iterable[NDArray[np.uint8]],
+    _beat: Callable[[], None],
+) -> BurnedIn | None:
+    """Text on the second slice, whatever it shows."""
+    assert len(list(slices)) == SHAPE_DHW[0]
+    return BurnedIn("text was read", {1: (Box(1, 1, 3, 5),)}, np.zeros((8, 9, 3), dtype=np.uint8))
+
+
+# --- series --------------------------------------------------------------------------------------
+
+
+def test_a_series_becomes_a_case_and_a_task(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "Mueller^Hans/1.2.3")
+    lab.settle(30)
+    case = only_case(lab)
+    assert verify_folder(lab.task.case(case.case))
+    image = read_nifti(lab.task.case(case.case) / case.image)
+    assert image.grid.stored_shape == (9, 8, 5)
+    assert image.voxels_CXYZ.min() == -1024
+    assert case.volume is not None and case.volume.modality == "CT"
+    assert case.volume.headers["Modality"] == "CT"
+    assert lab.label_studio.cases() == [case.case]
+    assert len(lab.left()) == len(files)
+    assert lab.pulse.trouble == ""
+
+
+def test_a_slow_copy_is_not_cut_in_two(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "a")
+    away = lab.state / "later.dcm"
+    files[-1].rename(away)
+    lab.round()
+    lab.round(QUIET_S)
+    lab.round(QUIET_S)
+    away.rename(files[-1])
+    lab.round(QUIET_S - 1)
+    lab.round(QUIET_S)
+    lab.round(QUIET_S)
+    assert not lab.cases()
+    lab.settle(30)
+    assert read_nifti(lab.task.case(only_case(lab).case) / "image.nii.gz").grid.shape_XYZ[2] == 5
+
+
+def test_slices_that_come_late_are_refused_with_what_to_do(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "a", stored_DHW=ramp((8, 8, 9)))
+    for path in files[5:]:
+        path.rename(lab.state / path.name)
+    lab.settle(30)
+    assert len(lab.cases()) == 1
+    for path in files[5:]:
+        (lab.state / path.name).rename(path)
+    lab.settle(30)
+    assert "3 images of a series of which 5" in lab.refusals()["late-slices"]
+    assert len(lab.cases()) == 1 and len(lab.left()) == 5
+
+
+def test_a_whole_copy_of_a_series_is_a_duplicate(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    drop_series(lab, "a")
+    lab.settle(30)
+    drop_series(lab, "b")
+    lab.settle(30)
+    assert only_case(lab).case in lab.refusals()["duplicate"]
+    assert all(path.startswith("a/") for path in lab.left())
+
+
+def test_series_of_one_folder_are_cases_of_one_patient(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    for seed in range(2):
+        drop_series(lab, "all", seed)
+    drop_series(lab, "all", 3, patient="P-2")
+    lab.settle(30)
+    patients = [case.patient for case in lab.cases().values()]
+    assert len(patients) == 3 and len(set(patients)) == 2
+    assert all(patient.startswith("p-") for patient in patients)
+
+
+def test_cases_csv_names_a_folder_and_wins(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    for seed, name in enumerate(("x", "y")):
+        drop_series(lab, f"{name}/ct", seed, patient=f"P-{seed}")
+    lab.drop("cases.csv", b"file,patient,scanner\nx/ct,Ann,A\ny,Ann,B\n")
+    lab.settle(30)
+    cases = list(lab.cases().values())
+    assert len({case.patient for case in cases}) == 1
+    assert {case.metadata["scanner"] for case in cases} == {"A", "B"}
+
+
+def test_nothing_of_a_series_happens_twice(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    drop_series(lab, "a")
+    drop_series(lab, "b", 1)
+    lab.settle(30)
+    calls = len(lab.label_studio.calls)
+    lab.restart()
+    lab.settle(30)
+    lab.ledger.close()
+    for path in lab.state.glob("ingest.db*"):
+        path.unlink()
+    lab.start()
+    lab.settle(90)
+    assert len(lab.cases()) == len(lab.label_studio.cases()) == 2
+    assert not lab.refusals() and len(lab.left()) == 10
+    assert "POST" not in " ".join(lab.label_studio.calls[calls:])
+
+
+def test_a_mixed_folder_keeps_the_good_series(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    drop_series(lab, "a")
+    drop_series(lab, "a", 1, modality="MR")
+    drop_series(lab, "a", 2, stored_DHW=ramp((2, 8, 9)))
+    bad = drop_series(lab, "a", 3)
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:-40])
+    lab.drop("a/DICOMDIR", b"junk")
+    lab.settle(90)
+    assert len(lab.cases()) == 1
+    assert {"other-modality", "too-few-slices", "truncated", "not-a-volume"} == set(lab.refusals())
+    assert len(lab.left()) == 5
+
+
+def test_two_patients_in_one_series_are_refused(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    drop_series(lab, "a")
+    for path in drop_series(lab, "b", origin=(0.0, 0.0, 500.0), patient="P-2"):
+        path.rename(lab.task.rawdata / "a" / f"b{path.name}")
+    lab.settle(30)
+    assert "several-patients" in lab.refusals()
+    assert not lab.cases() and not lab.left()
+
+
+def test_names_of_refused_files_are_not_told(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    lab.configure(ORGAN)
+    drop_series(lab, "Mueller^Hans", stored_DHW=ramp((2, 8, 9)))
+    drop_series(lab, "Mueller^Hans", 1)
+    lab.settle(60)
+    (folder,) = lab.task.rejected.iterdir()
+    assert "Mueller" not in (folder / "reason.txt").read_text()
+    assert "2 DICOM files" in (folder / "reason.txt").read_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["0.dcm", "1.dcm", "reason.txt"]
+    record = json.dumps(only_case(lab).to_json())
+    assert "Mueller" not in caplog.text + record
+    assert "P-1" not in record and "1.2.826" not in record + caplog.text
+
+
+def test_a_directory_of_a_disc_is_passed_over(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    (path, *_) = drop_series(lab, "disc/IMAGES")
+    header = dcmread(path)
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = "1.2.840.10008.1.3.10"
+    for tag in ("PixelData", "Rows", "Columns"):
+        del header[tag]
+    header.save_as(lab.task.rawdata / "disc" / "DICOMDIR")
+    lab.settle(60)
+    assert len(lab.cases()) == 1
+    assert not lab.refusals() and "disc/DICOMDIR" in lab.left()
+
+
+# --- the airlock ---------------------------------------------------------------------------------
+
+
+def test_text_in_the_pixels_means_quarantine_and_the_rest_goes_on(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.find_text = see_text
+    drop_series(lab, "a")
+    lab.settle(30)
+    lab.find_text = lambda *_: None
+    drop_series(lab, "b", 1)
+    lab.settle(30)
+    (waiting,) = quarantined(lab.task)
+    assert waiting.picture.is_file() and waiting.decision is None
+    assert len(lab.cases()) == 1 and len(lab.left()) == 10
+    lab.restart()
+    lab.settle(60)
+    assert len(lab.cases()) == 1
+
+
+@pytest.mark.parametrize("decision", ["release", "redact"])
+def test_what_a_person_lets_through_becomes_a_case(lab: Lab, decision: Any) -> None:
+    lab.configure(ORGAN)
+    lab.find_text = see_text
+    files = drop_series(lab, "a")
+    lab.settle(30)
+    assert not lab.cases()
+    lab.restart()
+    decide(lab.task, quarantined(lab.task)[0].id, decision, "Ann")
+    lab.round()
+    image = read_nifti(lab.task.case(only_case(lab).case) / "image.nii.gz")
+    covered = int(dcmread(files[1]).pixel_array[2, 3]) - 1024  # no other voxel has this value
+    assert bool((image.voxels_CXYZ == covered).any()) is (decision == "release")
+    assert lab.label_studio.cases() == [only_case(lab).case]
+
+
+def test_what_a_person_rejects_is_refused(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.find_text = see_text
+    drop_series(lab, "a")
+    lab.settle(30)
+    decide(lab.task, quarantined(lab.task)[0].id, "reject", "Ann")
+    lab.round()
+    assert "rejected-by-a-person" in lab.refusals()
+    assert not lab.left() and not lab.cases()
+
+
+def test_a_lost_ledger_does_not_let_anything_through(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.find_text = see_text
+    drop_series(lab, "a")
+    lab.settle(30)
+    lab.ledger.close()
+    for path in lab.state.glob("ingest.db*"):
+        path.unlink()
+    lab.find_text = lambda *_: pytest.fail("looked again")
+    lab.start()
+    lab.settle(60)
+    assert not lab.cases() and len(quarantined(lab.task)) == 1
+
+
+# --- channels and task.yaml ----------------------------------------------------------------------
+
+
+def test_series_of_several_channels_are_one_case(lab: Lab) -> None:
+    lab.configure(ORGAN.replace("CT", "MR") + "volume: {channels: [T1, FLAIR]}\n")
+    drop_series(lab, "p7/flair", 1, modality="MR")
+    drop_series(lab, "p7/t1", 2, modality="MR")
+    lab.drop("cases.csv", b"file,case,channel\np7/t1,p7,T1\np7/flair,p7,FLAIR\n")
+    lab.settle(30)
+    case = only_case(lab)
+    first = read_nifti(lab.task.case(case.case) / "image_0000.nii.gz")
+    assert first.voxels_CXYZ.min() == 2 - 1024
+    assert case.channels == 2
+    lab.restart()
+    lab.settle(30)
+    assert len(lab.cases()) == 1 and not lab.refusals()
+
+
+def test_a_task_is_guessed_from_dicom(lab: Lab) -> None:
+    for seed in range(2):
+        drop_series(lab, f"series{seed}", seed, modality="MR")
+    lab.settle(40)
+    config = load_task(lab.task.config)
+    assert (config.kind, config.modality) == ("segmentation", "MR")
+    assert "that of the DICOM files" in lab.task.config.read_text()
+    assert len(lab.cases()) == 2
+
+
+def test_files_that_vanish_meanwhile_are_forgotten(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    drop_series(lab, "a")
+    lab.round()
+    shutil.rmtree(lab.task.rawdata / "a")
+    lab.settle(30)
+    assert not lab.cases() and not lab.refusals()

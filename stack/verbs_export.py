@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from imaging.export.folder import Fill
     from imaging.layout import TaskFolder
 
-FORMATS = ("nnunet", "monai", "coco", "png")  # without a look at imaging, which imports numpy
+FORMATS = (
+    "nnunet",
+    "monai",
+    "coco",
+    "dicom-seg",
+    "png",
+)  # without a look at imaging, which imports numpy
 OTHERS = "`--format monai` holds classes; dataset/<task>/data/ shows them in plain folders."
 
 
 def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
     """Add this module's verb to the command line."""
-    export = verbs.add_parser("export", help="a snapshot as nnU-Net, MONAI, COCO or PNG")
+    export = verbs.add_parser("export", help="a snapshot as nnU-Net, MONAI, COCO, DICOM-SEG or PNG")
     export.add_argument("task")
     export.add_argument("--format", choices=FORMATS, required=True)
     export.add_argument("-o", "--output", metavar="DIR", type=Path, help="the folder that appears")
@@ -42,14 +48,16 @@ def export_task(args: argparse.Namespace, home: Home) -> int:
     target = _target(args.format, snapshot.task, args.output)
     check_target(target)
     progress = console.Progress(f"exporting {snapshot.id} as {args.format}")
-    export_snapshot(
+    left_out = export_snapshot(
         target,
         snapshot,
         args.format,
         _fill(args.format, task, home),
         lambda done, of: progress.tell(f"{done} of {of} cases"),
     )
-    progress.finish(f"{len(snapshot.cases)} cases are in {target}")
+    progress.finish(f"{len(snapshot.cases) - len(left_out)} cases are in {target}")
+    for case, reason in left_out.items():
+        console.warn(f"{case} is left out: {reason}")
     return 0
 
 
@@ -88,6 +96,14 @@ def _target(what: str, task: str, output: Path | None) -> Path:
 
 
 def _fill(what: str, task: TaskFolder, home: Home) -> Fill:
+    if what == "dicom-seg":
+        # Only here: DICOM's readers take a second to import.
+        from imaging.export.dicom_seg import fill_dicom_seg
+        from stack.credentials import PSEUDONYM_KEY, require_pseudonym_key
+
+        require_pseudonym_key(home)
+        secret = home.secret(PSEUDONYM_KEY).read_text(encoding="utf-8").strip()
+        return fill_dicom_seg(task.rawdata, secret)
     from imaging.export.coco import fill_coco
     from imaging.export.monai import fill_monai
     from imaging.export.nnunet import fill_nnunet

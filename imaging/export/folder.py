@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +88,7 @@ class Export:
     folder: Path
     snapshot: Snapshot
     files: dict[str, str] = field(default_factory=dict)  # name → SHA-256
+    left_out: dict[str, str] = field(default_factory=dict)  # case → why, a sentence
 
     def link(self, name: str, source: Path, sha256: str | None) -> None:
         """Show a file of the share under another name.
@@ -130,6 +132,13 @@ class Export:
         """Count a file that lies in the folder already."""
         self.files[name] = sha256_of(self.folder / name)
 
+    def leave_out(self, case: ExportCase, reason: str) -> None:
+        """Say that a case is not in the export, and forget what was written of it."""
+        self.left_out[case.name] = reason
+        place = f"{case.frozen.split}/{case.name}"
+        shutil.rmtree(self.folder / place, ignore_errors=True)
+        self.files = {k: v for k, v in self.files.items() if not k.startswith(f"{place}/")}
+
     def _place(self, name: str) -> Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +154,7 @@ def export_snapshot(
     what: str,
     fill: Fill,
     progress: Progress = lambda done, of: None,
-) -> None:
+) -> dict[str, str]:
     """Write a snapshot as `what`, in one step: readers see the whole folder or none.
 
     Args:
@@ -154,6 +163,9 @@ def export_snapshot(
         what: the format's name, for the manifest.
         fill: writes the files of the format.
         progress: called after each case.
+
+    Returns:
+        Case → why it was left out, a sentence; most formats leave none out.
 
     Raises:
         ExportError: the target holds something, or a case cannot be written so.
@@ -164,7 +176,7 @@ def export_snapshot(
             export = Export(staging, snapshot)
             cases = [ExportCase(one, load_case(one.image.parent)) for one in snapshot.cases]
             fill(export, cases, progress)
-            export.write(TABLE, _table(cases))
+            export.write(TABLE, _table([one for one in cases if one.name not in export.left_out]))
             record = {
                 "format": 1,
                 "export": what,
@@ -172,12 +184,14 @@ def export_snapshot(
                 "snapshot": snapshot.id,
                 "snapshot_sha256": sha256_of(snapshot.folder / MANIFEST),
                 "created_at": utc_now(),
+                "left_out": export.left_out,
                 "files": dict(sorted(export.files.items())),
             }
             write_json(staging / MANIFEST, record)
             with contextlib.suppress(FileNotFoundError):
                 target.rmdir()
             publish(staging, target)
+            return export.left_out
     finally:
         with contextlib.suppress(OSError):  # others may be at work beside us
             (target.parent / STAGING).rmdir()

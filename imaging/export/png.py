@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imaging.export.folder import Export, ExportCase, Progress
 from imaging.export.views import views_of
+from imaging.io.itksnap import label_description
 from imaging.labels import LabelScheme
 
 BLACK = (0, 0, 0)
@@ -42,6 +43,7 @@ def fill_png(export: Export, cases: Sequence[ExportCase], progress: Progress) ->
         progress(done, len(cases))
     export.write("legend.csv", _legend(scheme))
     export.write("legend.png", legend_picture(scheme))
+    export.write("itksnap.txt", label_description(scheme).encode())
 
 
 def palette_png(labels_HW: NDArray[np.uint8], scheme: LabelScheme) -> bytes:

@@ -53,13 +53,19 @@ def test_an_older_snapshot_can_be_named(home: Home, tmp_path: Path) -> None:
     assert len(record["training"]) + len(record["testing"]) == 5
 
 
-@pytest.mark.parametrize("what", ["nnunet", "coco", "png"])
+@pytest.mark.parametrize("what", ["nnunet", "coco", "png", "dicom-seg"])
 def test_a_format_of_masks_does_not_take_classes(
     home: Home, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frozen(home, "classification")
     assert export(home, "--format", what) == 2
     assert "a task of classes" in capsys.readouterr().err
+
+
+def test_pictures_have_no_dicom_to_refer_to(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    frozen(home)
+    assert export(home, "--format", "dicom-seg") == 2
+    assert "is of pictures" in capsys.readouterr().err
 
 
 def test_a_task_without_a_snapshot_and_one_that_is_not_there_are_wrong_usage(

@@ -1,6 +1,6 @@
 """A frozen task of tiny volumes, as ingest and the watchdog would have left it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,10 @@ def truth_of(number: int, grid: Grid) -> NDArray[np.uint8]:
 
 
 def make_lab(
-    root: Path, channels: tuple[str, ...] = (), metadata: Mapping[str, str] | None = None
+    root: Path,
+    channels: tuple[str, ...] = (),
+    metadata: Mapping[str, str] | None = None,
+    volumes: Sequence[Volume] = (),
 ) -> Lab:
     """Four cases of as many patients, on the sides that SPLITS says."""
     root.mkdir(parents=True, exist_ok=True)
@@ -70,7 +73,7 @@ def make_lab(
     folder = task.snapshot("snap-20260314T091502Z-7c1e")
     cases = []
     for number, split in enumerate(SPLITS):
-        volume = volume_of(number, max(1, len(channels)))
+        volume = volumes[number] if volumes else volume_of(number, max(1, len(channels)))
         images = add_volume(task, volume, f"p-{number:04d}", channels, metadata or {})
         labels = folder / "labels" / f"{case_id([volume])}.nii.gz"
         labels.parent.mkdir(parents=True, exist_ok=True)

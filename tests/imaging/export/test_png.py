@@ -65,6 +65,7 @@ def test_the_legend_names_every_label(tmp_path: Path) -> None:
         ("2", "left kidney"),
     ]
     assert read_picture(tmp_path / "out" / "legend.png").shape[0] > 50
+    assert '"left kidney"' in (tmp_path / "out" / "itksnap.txt").read_text()
 
 
 def test_the_legend_is_as_wide_as_its_longest_name() -> None:

@@ -60,20 +60,39 @@ def fill_coco(export: Export, cases: Sequence[ExportCase], progress: Progress) -
         export.write_json(f"annotations/instances_{split}.json", record, indent=None)
 
 
-def encode_rle(mask_HW: Mask) -> dict[str, Any]:
-    """COCO's uncompressed run lengths: down the columns, how many are out, in, out …"""
-    flat = mask_HW.ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate(([0], edges, [flat.size]))).tolist()
-    return {"size": list(mask_HW.shape), "counts": [0, *counts] if flat[0] else counts}
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One connected part of a label: its mask within its bounding box."""
+
+    index: int  # of the label
+    top: int
+    left: int
+    mask_HW: Mask
 
 
-def parts_of(labels_HW: NDArray[np.uint8]) -> Iterator[tuple[int, Mask]]:
-    """Each connected part of each label: its index, and its mask."""
-    for index in np.flatnonzero(np.bincount(labels_HW[labels_HW > 0])):
-        parts_HW, count = ndimage.label(labels_HW == index, structure=TOUCHING)
-        for part in range(1, count + 1):
-            yield int(index), parts_HW == part
+def encode_rle(part: Part, shape_HW: tuple[int, int]) -> dict[str, Any]:
+    """COCO's uncompressed run lengths of a whole picture: how many pixels are out, in, out …"""
+    height, width = shape_HW
+    columns, rows = np.nonzero(part.mask_HW.T)  # column by column, as the runs go
+    places = (columns + part.left) * height + rows + part.top
+    breaks = np.flatnonzero(np.diff(places) > 1)
+    starts = places[np.concatenate(([0], breaks + 1))]
+    ends = places[np.concatenate((breaks, [len(places) - 1]))] + 1
+    edges = np.stack([starts, ends], axis=1).ravel()
+    counts = np.diff(np.concatenate(([0], edges, [height * width]))).tolist()
+    # A picture that ends inside a run has no zeros after it.
+    return {"size": [height, width], "counts": counts if counts[-1] else counts[:-1]}
+
+
+def parts_of(labels_HW: NDArray[np.uint8]) -> Iterator[Part]:
+    """The connected parts of each label, by label; worked out within their boxes alone."""
+    for number, box in enumerate(ndimage.find_objects(labels_HW), start=1):
+        if box is None:
+            continue
+        found_HW, _ = ndimage.label(labels_HW[box] == number, structure=TOUCHING)
+        for part, inner in enumerate(ndimage.find_objects(found_HW), start=1):
+            top, left = (outer.start + one.start for outer, one in zip(box, inner, strict=True))
+            yield Part(number, top, left, found_HW[inner] == part)
 
 
 def _take(export: Export, case: ExportCase, sheet: _Sheet) -> None:
@@ -95,17 +114,17 @@ def _take(export: Export, case: ExportCase, sheet: _Sheet) -> None:
             is_filled = view.index in case.frozen.interpolated
             image |= {"slice": view.index, "interpolated": is_filled}
         sheet.images.append(image | ({"metadata": found} if found else {}))
-        for index, mask_HW in parts_of(view.labels_HW):
+        for part in parts_of(view.labels_HW):
             annotation = {"id": len(sheet.annotations) + 1, "image_id": image["id"]}
-            sheet.annotations.append(annotation | {"category_id": index} | _region(mask_HW))
+            sheet.annotations.append(annotation | _region(part, (height, width)))
 
 
-def _region(mask_HW: Mask) -> dict[str, Any]:
-    rows, columns = ndimage.find_objects(mask_HW.astype(np.uint8))[0]
-    sides = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+def _region(part: Part, shape_HW: tuple[int, int]) -> dict[str, Any]:
+    height, width = part.mask_HW.shape
     return {
-        "segmentation": encode_rle(mask_HW),
-        "area": int(mask_HW.sum()),
-        "bbox": [int(side) for side in sides],
+        "category_id": part.index,
+        "segmentation": encode_rle(part, shape_HW),
+        "area": int(part.mask_HW.sum()),
+        "bbox": [part.left, part.top, width, height],
         "iscrowd": 0,
     }

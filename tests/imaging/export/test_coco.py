@@ -45,19 +45,27 @@ def drawn(record: dict[str, Any], image: dict[str, Any]) -> NDArray[np.uint8]:
     return labels_HW
 
 
-@given(arrays(np.bool_, st.tuples(st.integers(1, 7), st.integers(1, 7))))
-def test_run_lengths_decode_to_the_mask(mask_HW: NDArray[np.bool_]) -> None:
-    assert np.array_equal(decoded(encode_rle(mask_HW)), mask_HW)
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.integers(0, 2))
+)
+def test_run_lengths_of_all_parts_decode_to_the_label_map(labels_HW: NDArray[np.uint8]) -> None:
+    drawn_HW = np.zeros_like(labels_HW)
+    for part in parts_of(labels_HW):
+        mask_HW = decoded(encode_rle(part, labels_HW.shape))
+        assert mask_HW.shape == labels_HW.shape and not drawn_HW[mask_HW].any()
+        drawn_HW[mask_HW] = part.index
+    assert np.array_equal(drawn_HW, labels_HW)
 
 
 def test_parts_that_touch_at_a_corner_are_one() -> None:
     labels_HW = np.array([[1, 0, 2], [0, 1, 0], [2, 0, 0]], dtype=np.uint8)
-    parts = [(index, int(mask_HW.sum())) for index, mask_HW in parts_of(labels_HW)]
+    parts = [(part.index, int(part.mask_HW.sum())) for part in parts_of(labels_HW)]
     assert parts == [(1, 2), (2, 1), (2, 1)]
 
 
-def test_a_label_without_background_is_a_part() -> None:
-    assert [index for index, _ in parts_of(np.full((2, 2), 2, dtype=np.uint8))] == [2]
+def test_run_lengths_go_down_the_columns_and_begin_with_zeros() -> None:
+    (part,) = parts_of(np.array([[1, 0], [1, 0], [0, 0]], dtype=np.uint8))
+    assert encode_rle(part, (3, 2)) == {"size": [3, 2], "counts": [0, 2, 4]}
 
 
 def test_pictures_and_their_regions_read_back_equal(tmp_path: Path) -> None:

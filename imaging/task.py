@@ -24,6 +24,7 @@ Sampling = Literal["sequential", "uniform", "uncertainty"]
 Fill = Literal["unseen", "between"]
 Axis = Literal["auto", "axial", "coronal", "sagittal"]
 PICTURE = "picture"  # the modality of a task of pictures; any other word is one of volumes
+MODALITY = re.compile(r"[A-Z]{2,16}")  # DICOM's are code strings of capitals
 HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
 Scalar = str | int | float | bool
 # What comes through PyYAML from the conversion of a bad date or number, or from deep nesting.
@@ -114,6 +115,11 @@ class TaskConfig:
         return self.modality != PICTURE
 
 
+def is_modality(word: str) -> bool:
+    """Whether a task can be about it: pictures, or volumes by DICOM's word."""
+    return word == PICTURE or MODALITY.fullmatch(word) is not None
+
+
 def load_task(path: Path) -> TaskConfig:
     """The configuration in a task.yaml.
 
@@ -138,7 +144,7 @@ def parse_task(document: object, *, where: str) -> TaskConfig:
         kind=cast(Kind, read.choice("kind", ("classification", "segmentation"))),
         scheme=_scheme(read),
         title=read.text("title", default=""),
-        modality=read.text("modality", default=PICTURE),
+        modality=_modality(read),
         multi_label=read.boolean("multi_label", default=False),
         annotation=_annotation(read.section("annotation")),
         split=_split(read.section("split")),
@@ -261,6 +267,15 @@ class _Reader:
                 f"{reader.prefix}{key!s:.60} is not a known key" for key in reader.left
             ]
         return bool(self.problems)
+
+
+def _modality(read: _Reader) -> str:
+    """A word in small letters would make a task of volumes by mistake: `Picture`, `ct`."""
+    found = read.text("modality", default=PICTURE)
+    if not is_modality(found):
+        read.problem("modality", found, f"{PICTURE}, or DICOM's word for volumes: CT, MR, PT …")
+        return PICTURE
+    return found
 
 
 def _scheme(read: _Reader) -> LabelScheme:

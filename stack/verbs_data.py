@@ -32,6 +32,9 @@ def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
     new.add_argument("--kind", choices=("classification", "segmentation"), required=True)
     new.add_argument("--labels", required=True, help="comma-separated, in order of priority")
     new.add_argument("--title", default="")
+    new.add_argument(
+        "--modality", default="picture", help="picture, or of volumes DICOM's word: CT, MR, PT"
+    )
     new.set_defaults(act=task_new)
     actions.add_parser("list", help="all tasks and where they stand").set_defaults(act=task_list)
     for name, act, text in (
@@ -122,17 +125,23 @@ def task_config(folder: TaskFolder) -> TaskConfig:
 
 
 def task_new(args: argparse.Namespace, home: Home) -> int:
-    from imaging.task import TaskConfig, save_task
+    from imaging.task import PICTURE, TaskConfig, is_modality, save_task
 
     nas = share(home)
     folder = nas.task(args.task)
     if folder.config.exists():
         raise RefusedError(f"{folder.config} exists", hint="Edit it, or choose another name.")
     _check_number(nas, args.task)
-    scheme = _scheme(args.labels)
-    save_task(folder.config, TaskConfig(kind=args.kind, scheme=scheme, title=args.title))
+    if not is_modality(args.modality):
+        found = f"--modality is {args.modality!r}, expected {PICTURE}"
+        raise UsageError(f"{found}, or for volumes CT, MR, PT …", hint="")
+    config = TaskConfig(
+        kind=args.kind, scheme=_scheme(args.labels), title=args.title, modality=args.modality
+    )
+    save_task(folder.config, config)
     folder.rawdata.mkdir(parents=True, exist_ok=True)
-    console.say(f"made {folder.config}\ndrop pictures in {folder.rawdata}")
+    what = "volumes" if config.is_volume else "pictures"
+    console.say(f"made {folder.config}\ndrop {what} in {folder.rawdata}")
     return 0
 
 

@@ -138,3 +138,12 @@ def test_a_window_is_a_preset_or_centre_and_width() -> None:
             TaskConfigError, match=r"volume\.window is .* expected auto, centre/width"
         ):
             parse_task(document | {"volume": {"window": window}}, where="t")
+
+
+def test_a_modality_is_picture_or_a_word_in_capitals() -> None:
+    about = {"kind": "segmentation", "labels": ["liver"]}
+    assert not parse_task(about, where="x").is_volume
+    assert parse_task(about | {"modality": "CT"}, where="x").is_volume
+    for wrong in ("ct", "Picture", "", "C T"):
+        with pytest.raises(TaskConfigError, match=r"modality is .*CT, MR, PT"):
+            parse_task(about | {"modality": wrong}, where="x")

@@ -31,6 +31,17 @@ def test_a_new_task_can_be_filled_at_once(home: Home) -> None:
     assert home.nas.task("Task001_kidney").rawdata.is_dir()
 
 
+def test_a_new_task_of_volumes_says_so(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("task", "new", "Task002_organs", "--kind", "segmentation", "--labels", "liver")
+    for wrong in ("ct", "Picture", ""):
+        assert labloop(home, *words, "--modality", wrong) == 2
+        assert "CT, MR, PT" in capsys.readouterr().err
+    assert labloop(home, *words, "--modality", "CT") == 0
+    config = load_task(home.nas.task("Task002_organs").config)
+    assert config.is_volume and config.modality == "CT"
+    assert "drop volumes in" in capsys.readouterr().out
+
+
 def test_an_existing_task_is_not_overwritten(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

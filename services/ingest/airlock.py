@@ -16,8 +16,8 @@ from imaging.deid.redact import redact
 from imaging.io.dicom.pixels import stored_pixels
 from imaging.io.dicom.series import Series
 from imaging.layout import TaskFolder
-from imaging.preview import Window
 from imaging.volume import Volume, to_stored
+from imaging.windows import Window
 from services.ingest.errors import RefusedError
 
 Pixels = NDArray[np.uint8]

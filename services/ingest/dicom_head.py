@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from imaging.io.dicom.header import DAMAGE, text_of
+from imaging.io.dicom.header import DAMAGE, quiet, text_of
 from services.ingest.inside import opened_file
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of a DICOMDIR
@@ -37,7 +37,7 @@ class DicomHead:
 def read_head(root: Path, path: str) -> DicomHead | None:
     """The head of a file below `root`, or None when it cannot be read as DICOM."""
     try:
-        with opened_file(root, path) as stream:
+        with opened_file(root, path) as stream, quiet():
             header = pydicom.dcmread(
                 stream, stop_before_pixels=True, force=True, specific_tags=TAGS
             )

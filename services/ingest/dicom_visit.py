@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from imaging.dataset.cases import CaseSource
@@ -27,6 +28,7 @@ from imaging.volume import Volume
 from services.ingest.airlock import merged, passes_airlock, slices_of
 from services.ingest.attempt import Attempts, refusal_of
 from services.ingest.dicom_head import DicomHead, read_head
+from services.ingest.dicom_labels import land_objects, series_of
 from services.ingest.errors import HoldError, RefusedError
 from services.ingest.inside import held_paths
 from services.ingest.ledger import Row, Stamp, State
@@ -78,11 +80,13 @@ class DicomVisit:
                 return
             groups[self._group(item)].append(item)
         self._pass_over(groups.pop("directory", []))
+        labels = groups.pop("labels", [])
         for number, (key, items) in enumerate(sorted(self._cases(intake, groups).items())):
             if number == AT_ONCE:
                 self.has_more = True
                 return
             self._take_case(intake, key, items)
+        self._take_labels(intake, labels)
 
     def notice(self) -> None:
         """Note when files came to each folder, and bring back what a person has decided about."""
@@ -118,6 +122,8 @@ class DicomVisit:
         head = self._head(path, item.found.stamp)
         if head is not None and head.is_directory:
             return "directory"
+        if head is not None and head.is_label:
+            return "labels"
         if head is None:
             return f"file:{path}"
         return self._key(head.series_uid or f"folder:{path.rpartition('/')[0]}")
@@ -293,6 +299,46 @@ class DicomVisit:
         record = take_volumes(intake, [channel.volume for channel in channels], origin, source)
         self.sync.add(record.case, labelled=land_classes(intake, paths[0], record.case))
         return record.case
+
+    # --- label objects ------------------------------------------------------------------------
+
+    def _take_labels(self, intake: Intake, items: Sequence[Settling]) -> None:
+        by_series: dict[str, list[Settling]] = defaultdict(list)
+
+        def sort_in(item: Settling) -> Sequence[Row] | None:
+            uid = series_of(intake, item.found.path)
+            if not uid:
+                raise RefusedError("mask-without-picture", "a label object that names no series")
+            by_series[self._key(uid)].append(item)
+            return None
+
+        for item in items:
+            self.attempts.together([item], partial(sort_in, item), nameless=True)
+        for key, found in by_series.items():
+            take = partial(self._label_rows, intake, key, found)
+            self.attempts.together(found, take, nameless=True)
+
+    def _label_rows(
+        self, intake: Intake, key: str, items: Sequence[Settling]
+    ) -> Sequence[Row] | None:
+        """The rows of the label objects of one series; None while it may still come."""
+        paths = [item.found.path for item in items]
+        held = self.attempts.partners(key, "held")
+        if held:  # they come back with their series
+            return [_row(item, "held", held[0].case, key) for item in items]
+        images = self.attempts.partners(key, "series")
+        if not images:
+            since_s = max(self._newest.get(_top(path), -math.inf) for path in paths)
+            if self.tools.clock() < since_s + self.tools.tempo.orphan_wait_s:
+                return None
+            raise RefusedError("mask-without-picture", "a label object whose series is not here")
+        if self.attempts.partners(key, "mask", but=paths):
+            raise RefusedError("mask-ambiguous", "a label object of a series that has one")
+        cases = sorted({row.case for row in images if row.case})
+        case = land_objects(intake, paths, [row.path for row in images], cases)
+        if case is not None:
+            self.sync.add(case, labelled=True)
+        return [_row(item, "mask", case or cases[0], key) for item in items]
 
     # --- what cannot be taken -----------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from imaging.io.volumes import read_volume, same_place
 from imaging.labelstudio.key_slices import key_slices
 from imaging.labelstudio.plane import Plane, plane_of
 from imaging.labelstudio.stack import SLICES
-from imaging.preview import Window, window_of, write_slices
+from imaging.preview import window_of, write_slices
 from imaging.publish import (
     MANIFEST,
     manifest_files,
@@ -28,6 +28,7 @@ from imaging.publish import (
 )
 from imaging.task import TaskConfig
 from imaging.volume import Volume
+from imaging.windows import Window
 from services.ingest.errors import RefusedError
 from services.ingest.inside import held_paths, may_be_there
 from services.ingest.take import Intake, classes_of, refused_links, row_of

@@ -11,11 +11,16 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
+from imaging.dataset.annotations import current_answers
+from imaging.dataset.base import read_base
 from imaging.dataset.cases import CaseRecord
 from imaging.dataset.quarantine import decide, quarantined
 from imaging.deid.burned_in import BurnedIn
 from imaging.deid.reader import Box
+from imaging.io.dicom.series import sort_dicom
+from imaging.io.dicom.write import write_rtstruct, write_seg
 from imaging.io.nifti import read_nifti
+from imaging.labels import label_scheme
 from imaging.publish import verify_folder
 from imaging.task import load_task
 from tests.dicom_phantoms import ramp, small_scan, write_scan
@@ -295,3 +300,95 @@ def test_files_that_vanish_meanwhile_are_forgotten(lab: Lab) -> None:
     shutil.rmtree(lab.task.rawdata / "a")
     lab.settle(30)
     assert not lab.cases() and not lab.refusals()
+
+
+# --- label objects -------------------------------------------------------------------------------
+
+
+def write_object(
+    lab: Lab, files: Sequence[Path], path: str, write: Callable[..., None], names: str = "liver"
+) -> NDArray[np.uint8]:
+    """A label object about a series; what its label map is."""
+    (series,) = sort_dicom(files).series
+    grid = series.stack.grid
+    labels_XYZ = np.zeros(grid.shape_XYZ, dtype=np.uint8)
+    labels_XYZ[2:6, 3:5, 1:4] = 1
+    target = lab.task.rawdata / path
+    target.parent.mkdir(exist_ok=True)
+    write(target, labels_XYZ, label_scheme([names]), grid, series.headers)
+    return labels_XYZ
+
+
+def landed(lab: Lab, case: CaseRecord) -> NDArray[np.uint8]:
+    (answer,) = current_answers(lab.task, case.case)
+    return read_base(lab.task, answer, case, load_task(lab.task.config).scheme)
+
+
+@pytest.mark.parametrize("write", [write_seg, write_rtstruct])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_label_object_labels_its_series(
+    lab: Lab, write: Callable[..., None], is_late: bool
+) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "a")
+    drop_series(lab, "a", 1)
+    if is_late:
+        lab.settle(30)
+    truth_XYZ = write_object(lab, files, "elsewhere/labels.dcm", write)
+    lab.settle(40)
+    cases = [case for case in lab.cases().values() if current_answers(lab.task, case.case)]
+    (case,) = cases
+    assert np.array_equal(landed(lab, case), truth_XYZ)
+    assert len(lab.label_studio.task_of(case.case)["annotations"]) == 1
+    lab.restart()
+    lab.settle(30)
+    assert not lab.refusals() and len(lab.cases()) == 2
+
+
+def test_objects_for_one_structure_each_become_one_label_map(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "a")
+    truth_XYZ = write_object(lab, files, "a/one.dcm", write_seg)
+    write_object(lab, files, "a/two.dcm", write_rtstruct, "TUMOUR")
+    lab.settle(30)
+    assert np.array_equal(landed(lab, only_case(lab)), 2 * truth_XYZ)
+
+
+def test_a_label_object_without_its_series_is_refused_after_a_while(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "a")
+    write_object(lab, files, "b/seg.dcm", write_seg)
+    shutil.rmtree(lab.task.rawdata / "a")
+    lab.settle(50)
+    assert not lab.refusals()
+    lab.settle(60)
+    assert "mask-without-picture" in lab.refusals()
+
+
+def test_a_label_object_of_unknown_structures_is_refused(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "a")
+    write_object(lab, files, "a/seg.dcm", write_seg, "spleen")
+    lab.settle(30)
+    assert set(lab.refusals()) == {"label-values"}
+    assert not current_answers(lab.task, only_case(lab).case)
+
+
+def test_labels_of_a_series_in_quarantine_wait_with_it(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.find_text = see_text
+    files = drop_series(lab, "a")
+    truth_XYZ = write_object(lab, files, "a/seg.dcm", write_seg)
+    lab.settle(90)
+    assert not lab.refusals() and not lab.cases()
+    decide(lab.task, quarantined(lab.task)[0].id, "release", "Ann")
+    lab.round()
+    assert np.array_equal(landed(lab, only_case(lab)), truth_XYZ)
+
+
+def test_the_labels_of_a_guessed_task_are_those_of_its_objects(lab: Lab) -> None:
+    files = drop_series(lab, "a")
+    write_object(lab, files, "a/seg.dcm", write_seg, "left kidney")
+    lab.settle(40)
+    assert load_task(lab.task.config).scheme.names == ("left kidney",)
+    assert landed(lab, only_case(lab)).any()

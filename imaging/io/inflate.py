@@ -29,6 +29,15 @@ ISAL_ERROR = cast(type[Exception], isal_zlib.error)  # its stub says otherwise
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, ISAL_ERROR)
 
 
+class _ClippedReader(io.BufferedReader):
+    """Allocates no more than the file has: Python sets aside what is asked for, gigabytes too."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_REST:
+            size = min(size, max(os.fstat(self.fileno()).st_size - self.tell(), 0))
+        return super().read(size)
+
+
 @contextmanager
 def opened(path: Path, limits: VolumeLimits) -> Iterator[tuple[BinaryIO, int, bool]]:
     """A regular file, inflated where it is gzip; with its size on disk and whether it is gzip.
@@ -75,7 +84,7 @@ def regular_file(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise VolumeError("a pipe, device or folder", reason="not-a-file")
-    return os.fdopen(descriptor, "rb")
+    return cast(BinaryIO, _ClippedReader(io.FileIO(descriptor, "rb")))
 
 
 def read_exactly(stream: BinaryIO, count: int) -> NDArray[np.uint8]:

@@ -7,11 +7,9 @@ that no label is called after are left out, as the couch and the body outline of
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
@@ -19,7 +17,7 @@ from pydicom.pixels.utils import iter_pixels
 from imaging.errors import VolumeError
 from imaging.io.dicom.frames import Source, place_of
 from imaging.io.dicom.geometry import TO_RAS
-from imaging.io.dicom.header import explained, quiet, read_header, text_of
+from imaging.io.dicom.header import explained, quiet, read_header, text_of, whole_dataset
 from imaging.io.dicom.outline import inside
 from imaging.io.dicom.series import LabelObject, Series
 from imaging.io.volume_checks import LIMITS, VolumeLimits
@@ -68,7 +66,9 @@ def read_label_object(
     with quiet(), explained("a damaged label object"):
         if found.kind == "seg":
             tolerance = OFF_SHIFTED_GRID if shifted else OFF_GRID
-            _draw_segments(_whole(found.path, file.header), labels_IJK, grid, scheme, tolerance)
+            _draw_segments(
+                whole_dataset(found.path, file.header), labels_IJK, grid, scheme, tolerance
+            )
         else:
             _draw_contours(file.header, labels_IJK, grid, scheme)
     return np.ascontiguousarray(to_ras(labels_IJK, grid))
@@ -80,12 +80,6 @@ def segment_names(found: LabelObject) -> tuple[str, ...]:
         if found.kind == "seg":
             return tuple(text_of(one, "SegmentLabel") for one in found.header.SegmentSequence)
         return tuple(text_of(one, "ROIName") for one in found.header.StructureSetROISequence)
-
-
-def _whole(path: Path, header: Dataset) -> Dataset:
-    dataset = pydicom.dcmread(path, force=True)
-    dataset.file_meta = header.file_meta
-    return dataset
 
 
 def _draw_segments(

@@ -8,7 +8,6 @@ import struct
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
@@ -16,7 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes
 
 from imaging.errors import VolumeError
 from imaging.io.dicom.frames import Frame
-from imaging.io.dicom.header import DicomFile, explained
+from imaging.io.dicom.header import DicomFile, explained, whole_dataset
 
 JPEG_SIZE_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 
@@ -75,8 +74,7 @@ def _swapped_bytes(file: DicomFile, start: int, frame: Frame) -> NDArray[Any]:
 def _decoded(file: DicomFile, frame: Frame) -> NDArray[Any]:
     rows, columns = frame.shape_HW
     with explained("pixels that cannot be decoded"):
-        dataset = pydicom.dcmread(file.path, force=True)
-        dataset.file_meta = file.header.file_meta
+        dataset = whole_dataset(file.path, file.header)
         if file.syntax != DeflatedExplicitVRLittleEndian:
             _check_stream(dataset, frame)
         try:

@@ -152,7 +152,7 @@ def test_a_label_map_of_another_shape_is_refused(
 @WRITERS
 @pytest.mark.parametrize(
     "name",
-    ["multiorgan_ct_mr/example_ct_dicom", "dicom_hard_cases/multiframe",
+    ["mr_brain_t1_t2_dicom/patient07/T1", "dicom_hard_cases/multiframe",
      "dicom_hard_cases/implicit_vr/hitachi_001", "dicom_seg_rt_sr/dcmqi_23x38x3/image"],
 )  # fmt: skip
 def test_labels_of_real_series_go_out_and_come_back(

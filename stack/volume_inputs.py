@@ -7,6 +7,7 @@ volume. Labels are written under the name of the file or folder.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -107,11 +108,27 @@ def _series_in(path: Path, channels: int) -> Iterator[VolumeInput | NoInput]:
     if channels != 1 and found.series:
         yield NoInput(str(path), f"DICOM series, and the model takes {channels} channels", NAMES)
         return
-    for number, series in enumerate(found.series, start=1):
-        several = len(found.series) > 1
-        shown = f"{path} (series {number} of {len(found.series)})" if several else str(path)
-        name = _bare(path.resolve().name) + (f"_{number}" if several else "")
+    places = _places(path, [one.files for one in found.series])
+    for (name, shown), series in zip(places, found.series, strict=True):
         yield VolumeInput(name, tuple(files), shown, partial(read_series, series))
+
+
+def _places(path: Path, series: Sequence[Sequence[Path]]) -> list[tuple[str, str]]:
+    """For each series in a folder its name, and how people are told of it.
+
+    By their own folders where each has one, such as `brain_T1` and `brain_T2`, else by number.
+    """
+    name = _bare(path.resolve().name)
+    if len(series) == 1:
+        return [(name, str(path))]
+    homes = [Path(os.path.commonpath([file.parent for file in files])) for files in series]
+    if len(set(homes)) == len(homes) and path not in homes:
+        parts = [home.relative_to(path).parts for home in homes]
+        return [("_".join((name, *one)), str(path.joinpath(*one))) for one in parts]
+    return [
+        (f"{name}_{number}", f"{path} (series {number} of {len(series)}: {files[0].name} …)")
+        for number, files in enumerate(series, start=1)
+    ]
 
 
 def _joined(files: Sequence[Path]) -> Volume:

@@ -65,6 +65,16 @@ def test_several_series_in_a_folder_are_several_volumes(folder: Path) -> None:
     out = folder / "out"
     assert predict_volumes(Model("v1"), [folder / "scan"], out) == 0
     assert {row["mask"] for row in rows(out)} == {"scan_1.nii.gz", "scan_2.nii.gz"}
+    assert "series 1 of 2: 1-000.dcm" in rows(out)[0]["file"]
+
+
+def test_series_in_folders_of_their_own_go_by_these(folder: Path) -> None:
+    for number, kind in enumerate(("T1", "T2"), start=1):
+        write_scan(folder / "brain" / kind, small_scan(series=str(number)))
+    out = folder / "out"
+    assert predict_volumes(Model("v1"), [folder / "brain"], out) == 0
+    assert {row["mask"] for row in rows(out)} == {"brain_T1.nii.gz", "brain_T2.nii.gz"}
+    assert {Path(row["file"]).name for row in rows(out)} == {"T1", "T2"}
 
 
 def test_the_channels_of_a_volume_are_found_by_their_names(

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, MRImageStorage
 
 from imaging.dataset.quarantine import series_key
+from imaging.deid.identity import remapped_uid
 from imaging.deid.profile import deidentify
 from imaging.errors import ExportError, ImagingError
 from imaging.export.folder import Export, ExportCase, Progress
-from imaging.io.dicom.header import quiet
+from imaging.io.dicom.header import DAMAGE, quiet, text_of
 from imaging.io.dicom.read import read_series
 from imaging.io.dicom.series import Series, sort_dicom
 from imaging.io.dicom.write import write_seg
@@ -106,12 +108,15 @@ def _write(export: Export, case: ExportCase, found: Sequence[Series], secret: st
     headers = []
     for number, file in enumerate(series.files, start=1):
         name = f"{place}/series/{number:04d}.dcm"
-        headers.append(_write_image(file, export.place(name), secret))
+        headers.append(_write_image(file, export.place(name), case.name, secret))
         export.add(name)
-    # The label map lies on the case's grid; the series' own is the same, as was just compared.
-    write_seg(
-        export.place(f"{place}/{SEG}"), labels_XYZ, export.snapshot.scheme, volume.grid, headers
-    )
+    target = export.place(f"{place}/{SEG}")
+    try:
+        # The label map lies on the case's grid; the series' own is the same, as was just compared.
+        write_seg(target, labels_XYZ, export.snapshot.scheme, volume.grid, headers)
+    except DAMAGE as error:
+        text = f"its headers are not fit to be referred to ({type(error).__name__})"
+        raise ExportError(text) from error
     export.add(f"{place}/{SEG}")
 
 
@@ -133,11 +138,32 @@ def _first_channel(case: ExportCase, found: Sequence[Series]) -> Series:
     )
 
 
-def _write_image(source: Path, target: Path, secret: str) -> Dataset:
-    """Write one de-identified file; its header without the pixels."""
-    with quiet():
-        made = deidentify(pydicom.dcmread(source), secret)
-        made.save_as(target, enforce_file_format=True)
+def _write_image(source: Path, target: Path, case: str, secret: str) -> Dataset:
+    """Write one de-identified file; its header without the pixels.
+
+    Raises:
+        ExportError: pydicom cannot write it. Its words may name the patient, so they are not told.
+    """
+    try:
+        with quiet():
+            made = deidentify(pydicom.dcmread(source), secret)
+            _complete(made, case, sha256_of(source), secret)
+            made.save_as(target, enforce_file_format=True)
+    except DAMAGE as error:
+        raise ExportError(f"a DICOM file cannot be written ({type(error).__name__})") from error
     if "PixelData" in made:
         del made.PixelData
     return made
+
+
+def _complete(made: Dataset, case: str, sha256: str, secret: str) -> None:
+    """Give a file the identifiers that an anonymiser took away: a segmentation refers to them."""
+    if not text_of(made, "SOPClassUID"):
+        made.SOPClassUID = MRImageStorage if made.get("Modality") == "MR" else CTImageStorage
+    if not text_of(made, "SOPInstanceUID"):
+        made.SOPInstanceUID = remapped_uid(secret, sha256)
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        if not text_of(made, keyword):
+            setattr(made, keyword, remapped_uid(secret, f"{keyword} of {case}"))
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID

@@ -34,10 +34,16 @@ def scan_of(number: int) -> Scan:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
+    return lab_of(tmp_path)
+
+
+def lab_of(
+    tmp_path: Path, change: Callable[[int, pydicom.Dataset], None] = lambda k, dataset: None
+) -> Lab:
     """Four cases that came from four series in rawdata."""
     rawdata = tmp_path / "nas" / "dataset" / "Task002_organs" / "rawdata"
     found = [
-        sort_dicom(write_scan(rawdata / f"scan{number}", scan_of(number))).series[0]
+        sort_dicom(write_scan(rawdata / f"scan{number}", scan_of(number), change)).series[0]
         for number in range(4)
     ]
     lab = make_lab(tmp_path / "nas", volumes=[read_series(series) for series in found])
@@ -88,6 +94,25 @@ def test_highdicom_finds_every_label_in_the_planes_of_the_images(lab: Lab, tmp_p
     positions = {tuple(np.round(one.ImagePositionPatient, 3)) for one in images}
     origin = tuple(np.round(volume.position, 3))
     assert origin in positions
+
+
+def test_images_without_identifiers_get_some_that_the_segmentation_refers_to(
+    tmp_path: Path,
+) -> None:
+    """As a set from an anonymiser has it that took everything away."""
+
+    def strip(k: int, dataset: pydicom.Dataset) -> None:
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+            del dataset[keyword]
+        dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+
+    lab = lab_of(tmp_path, strip)
+    assert export(lab, tmp_path / "out") == {}
+    case = lab.snapshot.cases[0]
+    found = sort_dicom(list((tmp_path / "out" / case.split / case.case).rglob("*.dcm")))
+    assert found.labels[0].series_uid == found.series[0].uid
+    uids = [header.SOPInstanceUID for header in found.series[0].headers]
+    assert len(set(uids)) == 5
 
 
 def test_nothing_that_is_written_says_who_it_is(lab: Lab, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from imaging.dataset.cases import CaseRecord, VolumeFacts
 from imaging.dataset.consensus import majority_classes, majority_label_map
 from imaging.dataset.interpolate import fill_slices
 from imaging.errors import CodecError, GridMismatchError, ImagingError
+from imaging.labels import indices_in
 from imaging.labelstudio.plane import slice_of
 from imaging.labelstudio.results import classes_from_results, label_map_from_results
 from imaging.labelstudio.stack import label_volume_from_results
@@ -121,10 +122,7 @@ def _shown(answer: AnnotationRecord, volume: VolumeFacts) -> Sequence[int]:
 
 def _present(labels: LabelArray, config: TaskConfig) -> tuple[str, ...]:
     """The labels that a label map shows."""
-    # Row by row, or sheet by sheet: counting makes eight bytes of each.
-    counts = sum(np.bincount(part.ravel(), minlength=256) for part in labels)
-    indices = np.flatnonzero(counts)
-    return tuple(config.scheme.labels[index - 1].name for index in indices if index > 0)
+    return tuple(config.scheme.labels[index - 1].name for index in indices_in(labels) if index)
 
 
 def _consensus(answers: Sequence[AnnotationRecord], case: CaseRecord, config: TaskConfig) -> Truth:

@@ -6,7 +6,7 @@ docs/decisions/0004-cpu-recipes.md.
 
 from imaging.recipes.facts import SnapshotFacts
 from imaging.recipes.inputs import plan_input
-from imaging.recipes.recipe import Recipe
+from imaging.recipes.recipe import PictureRecipe
 from imaging.task import TaskConfig
 
 LONG_SIDE = 128
@@ -14,11 +14,13 @@ LONG_SIDE_ACCELERATED = 384
 STEP = 32  # the first convolution, the pooling and three levels halve the grid
 
 
-def plan_classification_2d(config: TaskConfig, facts: SnapshotFacts, accelerated: bool) -> Recipe:
+def plan_classification_2d(
+    config: TaskConfig, facts: SnapshotFacts, accelerated: bool
+) -> PictureRecipe:
     """The recipe before task.yaml's own numbers."""
     side = LONG_SIDE_ACCELERATED if accelerated else LONG_SIDE
     view = plan_input(facts, long_side=side, step=STEP, shortest_side=STEP)
-    return Recipe(
+    return PictureRecipe(
         name="classification_2d",
         kind="classification",
         input_H=view.input_H,

@@ -39,7 +39,7 @@ def measure_facts(snapshot: Snapshot) -> SnapshotFacts:
             f"snapshot {snapshot.id} has no training cases",
             hint="Label cases of more patients: some are held out for validation and test.",
         )
-    pixels = [read_picture(case.image) for case in _spread(cases)]
+    pixels = [read_picture(case.image) for case in spread(cases, SAMPLE)]
     heights, widths = [one.shape[0] for one in pixels], [one.shape[1] for one in pixels]
     aspect = median(heights) / median(widths)
     aspects = [height / width / aspect for height, width in zip(heights, widths, strict=True)]
@@ -54,6 +54,7 @@ def measure_facts(snapshot: Snapshot) -> SnapshotFacts:
     )
 
 
-def _spread(cases: Sequence[SnapshotCase]) -> list[SnapshotCase]:
-    count = min(len(cases), SAMPLE)
+def spread(cases: Sequence[SnapshotCase], most: int) -> list[SnapshotCase]:
+    """At most so many of the cases, evenly spread over them."""
+    count = min(len(cases), most)
     return [cases[place * len(cases) // count] for place in range(count)]

@@ -2,42 +2,33 @@
 
 A run stores its recipe as JSON beside its other files and the bundle carries it too, so that a
 model can be explained, and trained again, from what lies next to it. Recipes are made by
-`imaging.recipes.plan`; `task.yaml` may set single numbers differently.
+`imaging.recipes.plan` and read by `imaging.recipes.reading`; `task.yaml` may set single numbers
+differently.
 """
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
-from imaging.errors import RecipeError
-from imaging.task import Kind, Scalar
+from imaging.task import Kind
 
 Fit = Literal["stretch", "pad"]
 Normalisation = Literal["percentile", "range"]
-NetworkName = Literal["UNet", "ResNet"]
+VolumeNormalisation = Literal["dataset", "volume", "nonzero"]
+NetworkName = Literal["UNet", "ResNet", "DynUNet", "SegResNet"]
 Activation = Literal["softmax", "sigmoid"]
 Norm = Literal["INSTANCE", "BATCH"]
+Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is trained and how. The field names are the keys of `recipe:` in task.yaml."""
+    """What every training has. The field names are the keys of `recipe:` in task.yaml."""
 
     name: str
     kind: Kind
-
-    # From picture to network input; the bundle carries these to the server.
-    input_H: int
-    input_W: int
-    channels: int  # 1: grey (colour pictures are averaged), 3: colour
-    fit: Fit  # how a picture of another aspect ratio meets the input: stretched, or padded
-    normalisation: Normalisation  # percentiles of each picture, or a fixed range of values
-    low_percentile: float  # of the picture; becomes 0
-    high_percentile: float  # becomes 1
-    range_max: float  # with `range`: 0 stays 0 and this becomes 1
+    channels: int  # of the network's input
 
     # The network (MONAI's, by its name there).
     network: NetworkName
@@ -72,24 +63,19 @@ class Recipe:
     augment_scale: float  # 0.2: 1/1.2 to 1.2 times
     augment_shift: float  # share of the side length
     augment_elastic: float  # displacement, share of the side length
-    augment_flip_H: bool  # upside down
-    augment_flip_W: bool  # left and right
     augment_gamma: float  # exponent from exp(-gamma) to exp(gamma)
     augment_contrast: float
     augment_brightness: float
     augment_noise: float  # largest standard deviation
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"widths": list(self.widths)}
+        found = asdict(self)
+        return {key: list(one) if isinstance(one, tuple) else one for key, one in found.items()}
 
     @property
-    def input_HW(self) -> tuple[int, int]:
-        return self.input_H, self.input_W
-
-    @property
-    def preprocessing(self) -> "Preprocessing":
-        """The part of the recipe that decides what the network sees of a picture."""
-        return Preprocessing(**{one.name: getattr(self, one.name) for one in fields(Preprocessing)})
+    def input_shape(self) -> tuple[int, ...]:
+        """Sides of the network's input: HW, or XYZ."""
+        raise NotImplementedError
 
     @property
     def digest(self) -> str:
@@ -99,8 +85,38 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PictureRecipe(Recipe):
+    """The recipe of a model for 2D pictures."""
+
+    # From picture to network input; the bundle carries these to the server.
+    input_H: int
+    input_W: int
+    fit: Fit  # how a picture of another aspect ratio meets the input: stretched, or padded
+    normalisation: Normalisation  # percentiles of each picture, or a fixed range of values
+    low_percentile: float  # of the picture; becomes 0
+    high_percentile: float  # becomes 1
+    range_max: float  # with `range`: 0 stays 0 and this becomes 1
+
+    augment_flip_H: bool  # upside down
+    augment_flip_W: bool  # left and right
+
+    @property
+    def input_HW(self) -> tuple[int, int]:
+        return self.input_H, self.input_W
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.input_HW
+
+    @property
+    def preprocessing(self) -> "Preprocessing":
+        """The part of the recipe that decides what the network sees of a picture."""
+        return Preprocessing(**{one.name: getattr(self, one.name) for one in fields(Preprocessing)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """From picture to network input, see the fields of the same names in `Recipe`."""
+    """From picture to network input, see the fields of the same names in `PictureRecipe`."""
 
     input_H: int
     input_W: int
@@ -112,195 +128,76 @@ class Preprocessing:
     range_max: float
 
 
-FIXED = ("name", "kind", "outputs", "activation", "budget_s")  # follow from the rest of task.yaml
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "kind": get_args(Kind),
-    "channels": (1, 3),
-    "fit": get_args(Fit),
-    "normalisation": get_args(Normalisation),
-    "network": get_args(NetworkName),
-    "activation": get_args(Activation),
-    "norm": get_args(Norm),
-}
-RANGES: dict[str, tuple[float, float]] = {  # both ends are allowed
-    "input_H": (16, 4096),
-    "input_W": (16, 4096),
-    "low_percentile": (0, 49),
-    "high_percentile": (51, 100),
-    "range_max": (1, 65535),
-    "outputs": (1, 256),
-    "blocks": (1, 8),
-    "dice_weight": (0, 100),
-    "cross_entropy_weight": (0, 100),
-    "label_smoothing": (0, 0.5),
-    "learning_rate": (1e-8, 10),
-    "warmup": (0, 0.5),
-    "weight_decay": (0, 1),
-    "clip_norm": (1e-3, 1e6),
-    "average_decay": (0, 0.99999),
-    "batch": (1, 4096),
-    "budget_s": (0.1, 30 * 86400.0),
-    "max_epochs": (1, 10**7),
-    "seed": (0, 2**31),
-    "validate_every_s": (0.1, 86400.0),
-    "checkpoint_every_s": (0.1, 86400.0),
-    "selection_margin": (0, 1),
-    "augment_rotate_deg": (0, 180),
-    "augment_scale": (0, 3),
-    "augment_shift": (0, 1),
-    "augment_elastic": (0, 0.5),
-    "augment_gamma": (0, 2),
-    "augment_contrast": (0, 2),
-    "augment_brightness": (0, 1),
-    "augment_noise": (0, 1),
-}
-LEVELS = (2, 7)  # of a network
-RESNET_LEVELS = 4  # MONAI's ResNet has neither more nor fewer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRecipe(Recipe):
+    """The recipe of a model for volumes. Axes are those of RAS+ order."""
+
+    channel_names: tuple[str, ...]  # in the order the network takes them; empty = one, no name
+
+    # From volume to network input; the bundle carries these to the server.
+    spacing_X: float  # mm; every volume is resampled to these
+    spacing_Y: float
+    spacing_Z: float
+    patch_X: int  # voxels of the planned spacing that the network sees at once
+    patch_Y: int
+    patch_Z: int
+    # By the whole set (CT: clipped, then its mean and deviation), by each volume, or by those of
+    # its voxels that are not 0 (skull-stripped).
+    normalisation: VolumeNormalisation
+    clip_low: tuple[float, ...]  # with `dataset`, one number for each channel
+    clip_high: tuple[float, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    overlap: float  # of neighbouring patches when a volume is larger than one
+
+    stem_stride: int  # UNet: 2 halves the grid in the first block, for a fraction of the time
+    deep_supervision: int  # coarser outputs that the loss looks at, too; DynUNet and SegResNet
+    foreground_share: float  # of the patches, centred on a voxel of a label
+
+    augment_flip_X: bool  # left and right
+    augment_flip_Y: bool
+    augment_flip_Z: bool
+
+    @property
+    def patch_XYZ(self) -> Triple:
+        return self.patch_X, self.patch_Y, self.patch_Z
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.patch_XYZ
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        return self.spacing_X, self.spacing_Y, self.spacing_Z
+
+    @property
+    def strides(self) -> tuple[Triple, ...]:
+        """How each level after the first shrinks the grid, by axis.
+
+        An axis is halved only while its voxels are not twice as long as the shortest ones, and
+        while at least four are left: thick slices stay apart until the rest is as coarse.
+        """
+        steps = len(self.widths) - 1
+        if self.network == "SegResNet":  # MONAI's halves all axes alike
+            return ((2, 2, 2),) * steps
+        unshrunk = self.network == "UNet" and self.stem_stride == 1
+        found = strides_for(self.spacing_mm, self.patch_XYZ, steps - unshrunk)
+        return ((1, 1, 1), *found) if unshrunk else found
 
 
-def with_overrides(recipe: Recipe, overrides: Mapping[str, Scalar]) -> Recipe:
-    """The recipe with the numbers that task.yaml sets differently.
-
-    Raises:
-        RecipeError: unknown or fixed keys, values of the wrong type or out of range; all listed.
-    """
-    known = {one.name for one in fields(Recipe)} - set(FIXED)
-    problems = [
-        f"recipe.{key} follows from the rest of task.yaml and cannot be set"
-        if key in FIXED
-        else f"recipe.{key} is not a known key"
-        for key in overrides
-        if key not in known
-    ]
-    values: dict[str, Any] = {}
-    for key, value in overrides.items():
-        if key in known:
-            try:
-                values[key] = _converted(key, value)
-            except RecipeError as error:
-                problems.append(f"recipe.{error}")
-    if problems:
-        raise RecipeError("; ".join(problems))
-    changed = replace(recipe, **values)
-    _check_whole(changed)
-    return changed
-
-
-def parse_recipe(record: Mapping[str, Any], *, where: str) -> Recipe:
-    """The recipe in a recipe.json or labloop.json.
-
-    Raises:
-        RecipeError: keys are missing or unknown, or values are unusable; all are listed.
-    """
-    known = {one.name for one in fields(Recipe)}
-    problems = [f"{key} is missing" for key in sorted(known - set(record))]
-    problems += [f"{key} is not a known key" for key in sorted(set(record) - known)]
-    values: dict[str, Any] = {}
-    for key in known & set(record):
-        try:
-            values[key] = _converted(key, record[key])
-        except RecipeError as error:
-            problems.append(str(error))
-    if problems:
-        raise RecipeError(f"{where}: " + "; ".join(problems))
-    recipe = Recipe(**values)
-    _check_whole(recipe)
-    return recipe
-
-
-def _converted(key: str, value: object) -> Any:
-    """The value in the type of its field, checked against its choices or range."""
-    converted = _READERS[Recipe.__annotations__[key]](key, value)
-    if key in CHOICES and converted not in CHOICES[key]:
-        raise RecipeError(f"{key} is {value!r}, expected {' or '.join(map(str, CHOICES[key]))}")
-    if key in RANGES:
-        low, high = RANGES[key]
-        if not low <= converted <= high:  # also false for NaN
-            raise RecipeError(f"{key} is {value}, expected {low:g} to {high:g}")
-    return converted
-
-
-def _boolean(key: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise RecipeError(f"{key} is {value!r}, expected true or false")
-    return value
-
-
-def _integer(key: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise RecipeError(f"{key} is {value!r}, expected a whole number")
-    return value
-
-
-def _number(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RecipeError(f"{key} is {value!r}, expected a number")
-    return float(value)
-
-
-def _text(key: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise RecipeError(f"{key} is {value!r}, expected text")
-    return value
-
-
-def _widths(key: str, value: object) -> tuple[int, ...]:
-    """`[16, 32, 64]` in JSON, `16 32 64` in task.yaml."""
-    parts = value.split() if isinstance(value, str) else value
-    try:
-        widths = tuple(int(part) for part in parts)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        widths = ()
-    if not LEVELS[0] <= len(widths) <= LEVELS[1] or not all(1 <= w <= 4096 for w in widths):
-        low, high = LEVELS
-        raise RecipeError(
-            f"{key} is {value!r}, expected {low} to {high} numbers of channels, e.g. '16 32 64 128'"
-        )
-    return widths
-
-
-_READERS: dict[object, Callable[[str, object], Any]] = {
-    bool: _boolean,
-    int: _integer,
-    float: _number,
-    str: _text,
-    tuple[int, ...]: _widths,
-} | dict.fromkeys((Kind, Fit, Normalisation, NetworkName, Activation, Norm), _text)
-
-
-def _values_to_normalise(recipe: Recipe) -> int:
-    """How many values per channel share a mean and a deviation on the coarsest grid."""
-    # A ResNet halves the grid in its first convolution and its pooling, too.
-    step = 1 << (len(recipe.widths) + (1 if recipe.network == "ResNet" else -1))
-    grid = math.ceil(recipe.input_H / step) * math.ceil(recipe.input_W / step)
-    return grid * (recipe.batch if recipe.norm == "BATCH" else 1)
-
-
-def _check_whole(recipe: Recipe) -> None:
-    """What no single field can tell.
-
-    Raises:
-        RecipeError: two numbers contradict each other.
-    """
-    step = 2 ** (len(recipe.widths) - 1) if recipe.network == "UNet" else 1
-    if recipe.input_H % step or recipe.input_W % step:
-        raise RecipeError(
-            f"the input is {recipe.input_H} × {recipe.input_W}, expected multiples of {step}: "
-            f"a UNet of {len(recipe.widths)} levels halves the grid {len(recipe.widths) - 1} times"
-        )
-    if recipe.fit == "pad" and recipe.input_H != recipe.input_W:
-        raise RecipeError(
-            f"the input is {recipe.input_H} × {recipe.input_W}, expected a square with fit: pad"
-        )
-    if (recipe.kind == "segmentation") != (recipe.network == "UNet"):
-        raise RecipeError(f"network is {recipe.network}, which is not made for {recipe.kind}")
-    if recipe.network == "ResNet" and len(recipe.widths) != RESNET_LEVELS:
-        raise RecipeError(f"widths has {len(recipe.widths)} levels, a ResNet has {RESNET_LEVELS}")
-    if _values_to_normalise(recipe) < 2:
-        raise RecipeError(
-            f"the input is {recipe.input_H} × {recipe.input_W}: a single value is left on the "
-            f"coarsest grid of the network, expected at least 2 for norm: {recipe.norm}; raise "
-            f"input_H or input_W"
-        )
-    if recipe.dice_weight + recipe.cross_entropy_weight <= 0:
-        raise RecipeError("dice_weight and cross_entropy_weight are both 0: nothing to learn from")
+def strides_for(
+    spacing_mm: tuple[float, float, float], patch_XYZ: Triple, steps: int
+) -> tuple[Triple, ...]:
+    """Which axes each of so many steps halves, after nnU-Net (doi:10.1038/s41592-020-01008-z)."""
+    spacing, sides = list(spacing_mm), list(patch_XYZ)
+    found: list[Triple] = []
+    for _ in range(steps):
+        able = [axis for axis in range(3) if sides[axis] >= 8]
+        finest = min((spacing[axis] for axis in able), default=0.0)
+        halved = [axis for axis in able if spacing[axis] < 2 * finest]
+        for axis in halved:
+            spacing[axis] *= 2
+            sides[axis] //= 2
+        x, y, z = (2 if axis in halved else 1 for axis in range(3))
+        found.append((x, y, z))
+    return tuple(found)

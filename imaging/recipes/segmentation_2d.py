@@ -6,7 +6,7 @@ in docs/decisions/0004-cpu-recipes.md.
 
 from imaging.recipes.facts import SnapshotFacts
 from imaging.recipes.inputs import plan_input
-from imaging.recipes.recipe import Recipe
+from imaging.recipes.recipe import PictureRecipe
 from imaging.task import TaskConfig
 
 WIDTHS = (16, 32, 64, 128, 256)
@@ -16,11 +16,13 @@ LONG_SIDE = 128  # on a CPU four times the pictures per second of 256, and the b
 LONG_SIDE_ACCELERATED = 512
 
 
-def plan_segmentation_2d(config: TaskConfig, facts: SnapshotFacts, accelerated: bool) -> Recipe:
+def plan_segmentation_2d(
+    config: TaskConfig, facts: SnapshotFacts, accelerated: bool
+) -> PictureRecipe:
     """The recipe before task.yaml's own numbers."""
     side = LONG_SIDE_ACCELERATED if accelerated else LONG_SIDE
     view = plan_input(facts, long_side=side, step=STEP, shortest_side=SHORTEST_SIDE)
-    return Recipe(
+    return PictureRecipe(
         name="segmentation_2d",
         kind="segmentation",
         input_H=view.input_H,

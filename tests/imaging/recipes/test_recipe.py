@@ -5,7 +5,8 @@ import pytest
 from imaging.errors import RecipeError
 from imaging.recipes.facts import SnapshotFacts
 from imaging.recipes.plan import plan_recipe
-from imaging.recipes.recipe import Recipe, parse_recipe, with_overrides
+from imaging.recipes.reading import parse_recipe, with_overrides
+from imaging.recipes.recipe import Recipe
 from imaging.task import Scalar, TaskConfig, parse_task
 
 FACTS = SnapshotFacts(100, 256, 256, same_aspect=True, colour=False, bits=8)

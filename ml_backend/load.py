@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from imaging.model.predict import Predictor, load_predictor
+from imaging.model.predict import AnyPredictor, load_predictor
 
 
 class Loader:
@@ -17,13 +15,12 @@ class Loader:
     def __init__(self, lanes: int) -> None:
         self._lanes = lanes
 
-    def __call__(self, folder: Path) -> Predictor:
+    def __call__(self, folder: Path) -> AnyPredictor:
         """A bundle after a first prediction.
 
         Raises:
             BundleError: the bundle is absent, changed or unusable.
         """
         predictor = load_predictor(folder, threads=self._lanes, streams=self._lanes)
-        height, width = predictor.bundle.recipe.input_HW
-        predictor.predict([np.zeros((height, width), dtype=np.uint8)])
+        predictor.warm_up()
         return predictor

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imaging.dataset.manifest import Snapshot
     from imaging.leaderboard import Standing
     from imaging.model.evaluate import Evaluation
-    from imaging.model.predict import Predictor
+    from imaging.model.predict import AnyPredictor, Predictor
     from imaging.model.report import Measured
 
 EVALUATION, CASES, PAGE = "evaluation.json", "cases.csv", "evaluation.md"
@@ -47,7 +47,7 @@ def evaluate_version(args: argparse.Namespace, home: Home) -> int:
     """Print the figures of a version on one split of the newest snapshot."""
     from imaging.dataset.snapshot import newest_snapshot
     from imaging.model.evaluate import evaluate
-    from imaging.model.predict import load_predictor
+    from imaging.model.predict import Predictor, load_predictor
 
     predictor = load_predictor(chosen_model(home, args.task, args.version))
     if args.output:
@@ -64,7 +64,8 @@ def evaluate_version(args: argparse.Namespace, home: Home) -> int:
     _say_figures(measured, evaluation)
     if args.output:
         _write_evaluation(args.output, measured, evaluation)
-        _draw(args.output, predictor, snapshot, measured, evaluation)
+        if isinstance(predictor, Predictor):
+            _draw(args.output, predictor, snapshot, measured, evaluation)
         console.say(f"every case is in {args.output}")
     return 0
 
@@ -81,7 +82,7 @@ def check_evaluation_fits(folder: Path) -> None:
         raise RefusedError(f"{found} exists and is not from `evaluate`", hint=ELSEWHERE)
 
 
-def _measured(predictor: Predictor, snapshot: Snapshot, split: Any) -> Measured:
+def _measured(predictor: AnyPredictor, snapshot: Snapshot, split: Any) -> Measured:
     from imaging.model.report import Measured
 
     cases = snapshot.of(split)

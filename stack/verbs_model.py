@@ -6,7 +6,7 @@ import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from stack import console
 from stack.errors import RefusedError, UsageError
@@ -56,13 +56,13 @@ def predict_files(args: argparse.Namespace, home: Home) -> int:
     """Write one label map per picture, or one line per picture, and predictions.csv for all."""
     from imaging.errors import PictureError
     from imaging.io.picture import read_picture, write_label_map
-    from imaging.model.predict import load_predictor
+    from imaging.model.predict import Predictor, load_predictor
 
     predictor = load_predictor(chosen_model(home, args.task, args.version))
-    if predictor.takes_volumes:
-        from stack.predict_volumes import VolumeModel, predict_volumes
+    if not isinstance(predictor, Predictor):
+        from stack.predict_volumes import predict_volumes
 
-        return predict_volumes(cast(VolumeModel, predictor), args.files, args.output)
+        return predict_volumes(predictor, args.files, args.output)
     names = [file.stem for file in args.files]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated and predictor.kind == "segmentation":

@@ -11,7 +11,7 @@ import math
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-from imaging.recipes.recipe import Recipe
+from imaging.recipes.recipe import PictureRecipe
 
 KNOTS = 5  # control points of the elastic field, per axis
 
@@ -19,7 +19,7 @@ KNOTS = 5  # control points of the elastic field, per axis
 def augment(
     images_BCHW: torch.Tensor,
     labels_BHW: torch.Tensor | None,
-    recipe: Recipe,
+    recipe: PictureRecipe,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Images and, with the very same warp, their label maps.
@@ -35,10 +35,12 @@ def augment(
     return change_intensity(images_BCHW, recipe, generator), labels_BHW
 
 
-def warp(shape_BCHW: tuple[int, ...], recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+def warp(
+    shape_BCHW: tuple[int, ...], recipe: PictureRecipe, generator: torch.Generator
+) -> torch.Tensor:
     """Where each pixel of the batch is taken from, in coordinates from -1 to 1 (x, y)."""
     batch, _, height, width = shape_BCHW
-    draw = _Draw(generator)
+    draw = Draw(generator)
     angle = draw.around_zero(batch) * math.radians(recipe.augment_rotate_deg)
     zoom = torch.exp(draw.around_zero(batch) * math.log1p(recipe.augment_scale))
     # Half as much again in one direction only: pictures of other scanners are not quite square.
@@ -62,10 +64,10 @@ def warp(shape_BCHW: tuple[int, ...], recipe: Recipe, generator: torch.Generator
 
 
 def change_intensity(
-    images_BCHW: torch.Tensor, recipe: Recipe, generator: torch.Generator
+    images_BCHW: torch.Tensor, recipe: PictureRecipe, generator: torch.Generator
 ) -> torch.Tensor:
     """Gamma, contrast, brightness and noise; all channels of a picture alike but for noise."""
-    draw = _Draw(generator)
+    draw = Draw(generator)
     batch = images_BCHW.shape[0]
     gamma = torch.exp(draw.around_zero(batch, 1, 1, 1) * recipe.augment_gamma)
     contrast = torch.exp(draw.around_zero(batch, 1, 1, 1) * recipe.augment_contrast)
@@ -78,7 +80,7 @@ def change_intensity(
     return images_BCHW
 
 
-class _Draw:
+class Draw:
     """Random tensors from one generator, on its device."""
 
     def __init__(self, generator: torch.Generator) -> None:

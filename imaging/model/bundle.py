@@ -22,6 +22,7 @@ from imaging.dataset.manifest import Snapshot
 from imaging.errors import AlreadyPublishedError, BundleError, ImagingError
 from imaging.ids import utc_now
 from imaging.labels import LabelScheme, label_scheme
+from imaging.model.cleaning import Cleanings, parse_cleanings
 from imaging.publish import (
     MANIFEST,
     STAGING,
@@ -33,12 +34,14 @@ from imaging.publish import (
     write_json,
     write_text,
 )
-from imaging.recipes.recipe import Recipe, parse_recipe
+from imaging.recipes.reading import parse_recipe
+from imaging.recipes.recipe import Recipe, VolumeRecipe
 
 if TYPE_CHECKING:
     import torch
 
-    from imaging.model.predict import Predictor
+    from imaging.model.predict import AnyPredictor
+    from imaging.model.predict_volume import VolumePredictor
 
 RECORD = "labloop.json"
 WEIGHTS = "models/model.pt"
@@ -63,6 +66,7 @@ class Bundle:
     created_at: str
     training: Mapping[str, Any] = field(default_factory=dict)  # seconds, epochs, versions …
     metrics: Metrics = field(default_factory=dict)  # on the held-out cases
+    postprocessing: Cleanings = field(default_factory=dict)  # of label maps of volumes, by label
 
     @property
     def known_patients(self) -> frozenset[str]:
@@ -75,6 +79,7 @@ class Bundle:
         return frozenset(self.cases["train"]) | frozenset(self.cases["validation"])
 
     def to_json(self) -> dict[str, Any]:
+        cleanings = {name: one.to_json() for name, one in self.postprocessing.items()}
         return {
             "format": 1,
             "version": self.version,
@@ -93,6 +98,7 @@ class Bundle:
             "training": dict(self.training),
             "metrics": dict(self.metrics),
             "created_at": self.created_at,
+            **({"postprocessing": cleanings} if isinstance(self.recipe, VolumeRecipe) else {}),
         }
 
 
@@ -121,7 +127,8 @@ def describe_model(
 def write_bundle(
     record: Bundle,
     weights: "Mapping[str, torch.Tensor]",
-    measure: "Callable[[Predictor], Metrics] | None" = None,
+    measure: "Callable[[AnyPredictor], Metrics] | None" = None,
+    choose: "Callable[[VolumePredictor], Cleanings] | None" = None,
 ) -> Bundle:
     """Export, check and publish a model; readers see the whole bundle or none.
 
@@ -130,6 +137,8 @@ def write_bundle(
         weights: the network's state dict.
         measure: called with the predictor that will serve; what it returns becomes the
             bundle's metrics and stands in the model card.
+        choose: volumes: called before that, with a predictor that cleans nothing; what it
+            returns is done to every label map from then on.
 
     Returns:
         The bundle as published.
@@ -145,10 +154,14 @@ def write_bundle(
     from imaging.model.export import export_weights
     from imaging.model.monai_config import inference_config, metadata
     from imaging.model.predict import predictor_of
+    from imaging.model.predict_volume import VolumePredictor
 
     _discard_leftovers(record.folder)
     with staging_folder(record.folder) as staging:
         export_weights(record.recipe, weights, staging / WEIGHTS, staging / OPENVINO_MODEL)
+        unclean = predictor_of(record, staging) if choose is not None else None
+        if choose is not None and isinstance(unclean, VolumePredictor):
+            record = replace(record, postprocessing=choose(unclean))
         if measure is not None:
             metrics = dict(measure(predictor_of(record, staging)))
             record = replace(record, metrics=metrics)
@@ -209,6 +222,7 @@ def read_bundle(folder: Path) -> Bundle:
             created_at=str(record["created_at"]),
             training=dict(record["training"]),
             metrics=dict(record["metrics"]),
+            postprocessing=parse_cleanings(record.get("postprocessing", {}), where=str(where)),
         )
     except ImagingError as error:
         raise BundleError(str(error)) from error

@@ -15,7 +15,7 @@ from imaging.errors import SnapshotError
 from imaging.io.picture import read_label_map, read_picture
 from imaging.labels import LabelScheme
 from imaging.model.transforms import LabelArray, preprocess, preprocess_labels
-from imaging.recipes.recipe import Recipe
+from imaging.recipes.recipe import PictureRecipe
 
 READERS = 4  # threads; decoding releases Python's lock, and a share has its own latency
 
@@ -33,7 +33,7 @@ class Prepared:
         return len(self.cases)
 
 
-def prepare(cases: Sequence[SnapshotCase], scheme: LabelScheme, recipe: Recipe) -> Prepared:
+def prepare(cases: Sequence[SnapshotCase], scheme: LabelScheme, recipe: PictureRecipe) -> Prepared:
     """Read and preprocess cases.
 
     Raises:
@@ -57,7 +57,7 @@ def prepare(cases: Sequence[SnapshotCase], scheme: LabelScheme, recipe: Recipe) 
 
 
 def _read(
-    case: SnapshotCase, scheme: LabelScheme, recipe: Recipe
+    case: SnapshotCase, scheme: LabelScheme, recipe: PictureRecipe
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8] | NDArray[np.float32]]:
     pixels = read_picture(case.image)
     image_CHW, _ = preprocess(pixels, recipe.preprocessing)

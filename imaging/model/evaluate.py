@@ -1,6 +1,6 @@
 """How well a predictor does on frozen cases: what the gate compares and what people read.
 
-Works with the predictor that serves, on the pictures' own grids. Labels are matched by name, so
+Works with the predictor that serves, on the images' own grids. Labels are matched by name, so
 that a champion trained under an older label scheme can be compared with its successor.
 """
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from imaging.dataset.cases import load_case
 from imaging.dataset.snapshot import Snapshot, SnapshotCase
+from imaging.dataset.volumes import read_case_labels, read_case_volume
 from imaging.errors import SnapshotError
 from imaging.gate import CaseScore
 from imaging.io.picture import read_label_map, read_picture
@@ -21,13 +22,15 @@ from imaging.labels import LabelScheme
 from imaging.model.guess import guess_classes, guess_masks
 from imaging.model.metrics import (
     MaskScores,
+    Spacing,
     dice_by_label,
     quadratic_scores,
     score_classes,
     score_masks,
     summarise_masks,
 )
-from imaging.model.predict import BATCH, Prediction, Predictor
+from imaging.model.predict import BATCH, AnyPredictor, Prediction, Predictor
+from imaging.model.predict_volume import VolumePredictor
 from imaging.model.transforms import LabelArray
 
 Progress = Callable[[float], None]  # share done
@@ -43,7 +46,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: AnyPredictor,
     snapshot: Snapshot,
     cases: Sequence[SnapshotCase],
     progress: Progress = lambda share: None,
@@ -52,12 +55,14 @@ def evaluate(
 
     Raises:
         PictureError: a picture or mask cannot be read.
-        SnapshotError: a case lacks its truth.
+        SnapshotError: a case lacks its truth, or the model is one for other images.
     """
     if not cases:
         return Evaluation((), {}, {})
     if snapshot.kind == "segmentation":
         return _evaluate_masks(predictor, snapshot, cases, progress)
+    if isinstance(predictor, VolumePredictor):
+        raise SnapshotError(f"{predictor.version} names no classes, the task needs them")
     return _evaluate_classes(predictor, snapshot, cases, progress)
 
 
@@ -72,35 +77,66 @@ def guess(snapshot: Snapshot, cases: Sequence[SnapshotCase]) -> tuple[CaseScore,
     scores = []
     for case in cases:
         truth_HW = _truth(case)
-        pred_HW = answer.at((truth_HW.shape[0], truth_HW.shape[1]))
+        pred_HW = answer.at(truth_HW.shape)
         by_label = dice_by_label(score_masks(truth_HW, pred_HW, snapshot.scheme))
         scores.append(CaseScore(case.case, case.patient, by_label))
     return tuple(scores)
 
 
 def _evaluate_masks(
-    predictor: Predictor, snapshot: Snapshot, cases: Sequence[SnapshotCase], progress: Progress
+    predictor: AnyPredictor,
+    snapshot: Snapshot,
+    cases: Sequence[SnapshotCase],
+    progress: Progress,
 ) -> Evaluation:
     table = _index_table(predictor.scheme, snapshot.scheme)
     scores: list[CaseScore] = []
     found: list[dict[str, MaskScores | None]] = []
     rows: list[dict[str, Any]] = []
-    for case, prediction in _predictions(predictor, cases, progress):
-        if prediction.labels_HW is None:
-            raise SnapshotError(f"{predictor.version} draws no masks, the task needs them")
-        spacing_mm = load_case(case.image.parent).spacing_mm
-        pred_HW = table[prediction.labels_HW]
-        by_label = score_masks(_truth(case), pred_HW, snapshot.scheme, spacing_mm)
+    for case, answer in _label_maps(predictor, cases, progress):
+        pred_HW = table[answer.labels_HW]
+        by_label = score_masks(_truth(case), pred_HW, snapshot.scheme, answer.spacing_mm)
         found.append(by_label)
         scores.append(CaseScore(case.case, case.patient, dice_by_label(by_label)))
         figures = {name: None if one is None else asdict(one) for name, one in by_label.items()}
-        row = {"case": case.case, "patient": case.patient, "confidence": prediction.score}
+        row = {"case": case.case, "patient": case.patient, "confidence": answer.score}
         rows.append(row | {"labels": figures})
     means = summarise_masks(found)
     summary = {"mean Dice": means.overall["dice"].value}
     summary |= {f"Dice of {name}": figures["dice"].value for name, figures in means.labels.items()}
     overall = {figure: asdict(mean) for figure, mean in means.overall.items()}
     return Evaluation(tuple(scores), summary, {"overall": overall, "cases": rows})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _LabelMap:
+    """A model's answer about one case: HW of a picture, XYZ of a volume."""
+
+    labels_HW: LabelArray
+    score: float
+    spacing_mm: Spacing | None
+
+
+def _label_maps(
+    predictor: AnyPredictor, cases: Sequence[SnapshotCase], progress: Progress
+) -> Iterator[tuple[SnapshotCase, _LabelMap]]:
+    takes_volumes = isinstance(predictor, VolumePredictor)
+    strange = [case.case for case in cases if case.is_volume != takes_volumes]
+    if strange:
+        made_for = "volumes" if takes_volumes else "pictures"
+        raise SnapshotError(f"{predictor.version} is made for {made_for}, {strange[0]} is none")
+    if isinstance(predictor, VolumePredictor):
+        for done, case in enumerate(cases, start=1):
+            volume = read_case_volume(case)
+            answer = predictor.predict([volume])[0]
+            yield case, _LabelMap(answer.labels_XYZ, answer.score, volume.grid.spacing_mm)
+            progress(done / len(cases))
+        return
+    for case, prediction in _predictions(predictor, cases, progress):
+        if prediction.labels_HW is None:
+            raise SnapshotError(f"{predictor.version} draws no masks, the task needs them")
+        spacing_mm = load_case(case.image.parent).spacing_mm
+        yield case, _LabelMap(prediction.labels_HW, prediction.score, spacing_mm)
 
 
 def _evaluate_classes(
@@ -159,10 +195,13 @@ def _classes(cases: Iterable[SnapshotCase]) -> list[tuple[str, ...]]:
 
 
 def _truth(case: SnapshotCase) -> LabelArray:
-    """The label map of a case; its grid was compared with the picture's when it was frozen."""
+    """The label map of a case; its grid was compared with the image's when it was frozen."""
     if case.labels is None:
         raise SnapshotError(f"{case.case} has no label map, expected one for segmentation")
-    height, width = load_case(case.image.parent).shape_HW
+    record = load_case(case.image.parent)
+    if record.volume is not None:
+        return read_case_labels(case, record.volume.grid)
+    height, width = record.shape_HW
     return read_label_map(case.labels, (height, width))
 
 

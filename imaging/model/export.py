@@ -87,7 +87,7 @@ def torch_forward(
 
 
 def _save_openvino(network: torch.nn.Module, recipe: Recipe, path: Path) -> None:
-    example = torch.zeros(BATCH, recipe.channels, *recipe.input_HW)
+    example = torch.zeros(BATCH, recipe.channels, *recipe.input_shape)
     with warnings.catch_warnings():
         # OpenVINO traces with torch.jit.trace, which torch 2.13 calls deprecated; through
         # torch.export it takes twice as long and warns about more.
@@ -98,8 +98,11 @@ def _save_openvino(network: torch.nn.Module, recipe: Recipe, path: Path) -> None
 def _compare(network: torch.nn.Module, recipe: Recipe, exported: OpenVinoModel) -> None:
     generator = torch.Generator().manual_seed(recipe.seed)
     # Soft blobs and noise: pictures of no particular kind, in the range that preprocessing gives.
-    coarse = torch.rand(BATCH, recipe.channels, 8, 8, generator=generator)
-    images = torch.nn.functional.interpolate(coarse, size=recipe.input_HW, mode="bilinear")
+    sides = recipe.input_shape
+    batch = BATCH if len(sides) == 2 else 1  # of a large patch one is enough, and takes seconds
+    coarse = torch.rand(batch, recipe.channels, *[8] * len(sides), generator=generator)
+    mode = "bilinear" if len(sides) == 2 else "trilinear"
+    images = torch.nn.functional.interpolate(coarse, size=sides, mode=mode)
     images = (images + 0.1 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
     with torch.inference_mode():
         expected = network(images).numpy()

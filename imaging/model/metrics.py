@@ -17,13 +17,15 @@ from imaging.labels import LabelScheme
 
 Mask = NDArray[np.bool_]
 LabelMap = NDArray[np.integer]
+Spacing = tuple[float, float] | tuple[float, float, float]
 
+BLOCK = 1 << 22  # pixels compared at a time
 ROUNDING = 1e-3  # a softmax in half precision may end a little above 1
 
 
 @dataclass(frozen=True, slots=True)
 class MaskScores:
-    """One label on one picture. None where a figure is not defined, never a made-up number."""
+    """One label on one picture or volume. None where a figure is not defined, never made up."""
 
     dice: float
     iou: float
@@ -87,15 +89,15 @@ def score_masks(
     truth_HW: LabelMap,
     pred_HW: LabelMap,
     scheme: LabelScheme,
-    spacing_mm: tuple[float, float] | None = None,
+    spacing_mm: Spacing | None = None,
 ) -> dict[str, MaskScores | None]:
     """Every label of one case.
 
     Args:
-        truth_HW: reference label map, index per pixel, 0 = background.
+        truth_HW: reference label map, index per pixel, 0 = background; of a volume XYZ.
         pred_HW: predicted label map on the same grid.
         scheme: the labels; their indices are the only ones either map may hold.
-        spacing_mm: rows, columns; None when unknown, and then distances are in pixels.
+        spacing_mm: rows, columns, or X, Y, Z; None when unknown: distances are then in pixels.
 
     Returns:
         Label name → scores; None when neither map holds the label.
@@ -120,9 +122,7 @@ def score_masks(
     return scores
 
 
-def hd95(
-    truth_HW: Mask, pred_HW: Mask, spacing_mm: tuple[float, float] | None = None
-) -> float | None:
+def hd95(truth_HW: Mask, pred_HW: Mask, spacing_mm: Spacing | None = None) -> float | None:
     """The larger of the two 95th percentiles of outline-to-outline distances.
 
     In mm when spacing is given, in pixels otherwise; None when a mask is empty. The border of the
@@ -132,7 +132,7 @@ def hd95(
         return None
     window = _bounding_box(truth_HW | pred_HW)
     truth, pred = _outline(truth_HW[window]), _outline(pred_HW[window])
-    sampling = spacing_mm or (1.0, 1.0)
+    sampling = spacing_mm or (1.0,) * truth_HW.ndim
     to_truth = ndimage.distance_transform_edt(~truth, sampling=sampling)[pred]
     to_pred = ndimage.distance_transform_edt(~pred, sampling=sampling)[truth]
     return float(max(np.percentile(to_truth, 95), np.percentile(to_pred, 95)))
@@ -257,15 +257,20 @@ def quadratic_scores(
 
 
 def _count_pairs(truth_HW: LabelMap, pred_HW: LabelMap, size: int) -> NDArray[np.int64]:
-    """Pixels per (index in truth, index in prediction), in one pass over the picture."""
+    """Pixels or voxels per (index in truth, index in prediction)."""
     for role, array in (("truth", truth_HW), ("prediction", pred_HW)):
         if array.dtype.kind not in "ui":
             raise ScoreError(f"the {role} is {array.dtype}, expected a label map of whole numbers")
         if array.size and not 0 <= int(array.min()) <= int(array.max()) < size:
             found = sorted({int(array.min()), int(array.max())})
             raise ScoreError(f"the {role} holds indices up to {found}, expected 0 to {size - 1}")
-    codes = truth_HW.astype(np.intp) * size + pred_HW
-    return np.bincount(codes.ravel(), minlength=size * size).reshape(size, size)
+    counts = np.zeros(size * size, dtype=np.int64)
+    rows = max(1, BLOCK * len(truth_HW) // max(1, truth_HW.size))
+    for start in range(0, len(truth_HW), rows):  # the codes of a CT would take 700 MB
+        block = slice(start, start + rows)
+        codes = truth_HW[block].astype(np.intp) * size + pred_HW[block]
+        counts += np.bincount(codes.ravel(), minlength=size * size)
+    return counts.reshape(size, size)
 
 
 def _mask_scores(
@@ -286,9 +291,13 @@ def _mask_scores(
     )
 
 
-def _bounding_box(mask_HW: Mask) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+def _bounding_box(mask_HW: Mask) -> tuple[slice, ...]:
+    found = []
+    for axis in range(mask_HW.ndim):
+        others = tuple(other for other in range(mask_HW.ndim) if other != axis)
+        held = np.flatnonzero(mask_HW.any(axis=others))
+        found.append(slice(held[0], held[-1] + 1))
+    return tuple(found)
 
 
 def _outline(mask_HW: Mask) -> Mask:

@@ -7,11 +7,12 @@ second, in a quarter of the memory.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.errors import BundleError
 from imaging.labels import LabelScheme
 from imaging.model.bundle import OPENVINO_MODEL, WEIGHTS, Bundle, load_bundle
 from imaging.model.transforms import (
@@ -23,7 +24,11 @@ from imaging.model.transforms import (
     likeliest,
     preprocess,
 )
+from imaging.recipes.recipe import PictureRecipe, VolumeRecipe
 from imaging.task import Kind
+
+if TYPE_CHECKING:
+    from imaging.model.predict_volume import VolumePredictor
 
 Runtime = Literal["openvino", "torch"]
 Forward = Callable[[FloatArray], FloatArray]  # images_BCHW to probabilities, safe from any thread
@@ -48,6 +53,11 @@ class Predictor:
     takes_volumes = False
 
     def __init__(self, bundle: Bundle, forward: Forward) -> None:
+        """Raises:
+        BundleError: the bundle's recipe is not one for pictures.
+        """
+        if not isinstance(bundle.recipe, PictureRecipe):
+            raise BundleError(f"{bundle.version} is made for volumes, expected pictures")
         self.bundle = bundle
         self._preprocessing = bundle.recipe.preprocessing
         self._forward = forward
@@ -63,6 +73,10 @@ class Predictor:
     @property
     def kind(self) -> Kind:
         return self.bundle.recipe.kind
+
+    def warm_up(self) -> None:
+        """A first answer, which takes longer than all others."""
+        self.predict([np.zeros(self.bundle.recipe.input_shape, dtype=np.uint8)])
 
     def predict(self, images: Sequence[NDArray[Any]]) -> list[Prediction]:
         """Answers in the order of the images.
@@ -98,13 +112,17 @@ class Predictor:
         return Prediction(labels_HW, None, mask_confidence(inner_KHW, inner_HW))
 
 
+AnyPredictor: TypeAlias = "Predictor | VolumePredictor"
+
+
 def load_predictor(
     folder: Path,
     runtime: Runtime = "openvino",
     threads: int | None = None,
     streams: int | None = None,
-) -> Predictor:
-    """A published bundle, checked against its hashes and ready to answer.
+) -> AnyPredictor:
+    """A published bundle, checked against its hashes and ready to answer: a VolumePredictor when
+    it was trained on volumes (`takes_volumes`), a Predictor when on pictures.
 
     Args:
         folder: `models/<task>/<version>/`.
@@ -124,16 +142,23 @@ def predictor_of(
     runtime: Runtime = "openvino",
     threads: int | None = None,
     streams: int | None = None,
-) -> Predictor:
+) -> AnyPredictor:
     """A predictor from model files that may lie in a folder not published yet."""
     # Each runtime is imported only when it is used: torch takes seconds and 200 MB.
+    forward: Forward
     if runtime == "torch":
         from imaging.model.export import torch_forward
 
-        return Predictor(bundle, torch_forward(bundle.recipe, folder / WEIGHTS, threads))
-    from imaging.model.openvino import OpenVinoModel
+        forward = torch_forward(bundle.recipe, folder / WEIGHTS, threads)
+    else:
+        from imaging.model.openvino import OpenVinoModel
 
-    return Predictor(bundle, OpenVinoModel(folder / OPENVINO_MODEL, threads, streams))
+        forward = OpenVinoModel(folder / OPENVINO_MODEL, threads, streams)
+    if isinstance(bundle.recipe, VolumeRecipe):
+        from imaging.model.predict_volume import VolumePredictor  # needs scipy, pictures do not
+
+        return VolumePredictor(bundle, forward)
+    return Predictor(bundle, forward)
 
 
 def mask_confidence(probabilities_KHW: FloatArray, labels_HW: LabelArray | None = None) -> float:

@@ -12,14 +12,20 @@ from torch.utils.tensorboard import SummaryWriter
 
 from imaging.labels import LabelScheme
 from imaging.model.augment import augment
+from imaging.model.augment_volume import augment_volumes
+from imaging.model.data import Prepared
 from imaging.model.transforms import FloatArray, LabelArray
-from imaging.recipes.recipe import Recipe
+from imaging.model.volume_data import PreparedVolumes, cut_patches
+from imaging.recipes.recipe import PictureRecipe, Recipe, VolumeRecipe
+from services.trainer.errors import HopelessRunError
 from services.trainer.validate import Validation
+from services.trainer.validate_volumes import sheet_slices
 
 if TYPE_CHECKING:
     from services.trainer.loop import TrainingData
 
 SHEET = 16  # pictures on the contact sheet, 4 × 4
+SHEET_VOLUMES = 4  # patches, which take a second each when they are large
 OPACITY = 0.45
 Rgb = NDArray[np.uint8]
 
@@ -40,17 +46,12 @@ class TensorBoard:
         self.writer.close()
 
     def start(self, data: "TrainingData", recipe: Recipe) -> None:
-        """The contact sheet: training pictures as the network meets them, truth drawn in."""
-        images = torch.from_numpy(data.train.images_NCHW[:SHEET]).float()
-        labels = None
-        if data.train.labels_NHW is not None:
-            labels = torch.from_numpy(data.train.labels_NHW[:SHEET]).long()
-        generator = torch.Generator().manual_seed(recipe.seed)
-        images, labels = augment(images, labels, recipe, generator)
+        """The contact sheet: training cases as the network meets them, truth drawn in."""
+        images, labels = augmented(data.train, recipe)
         if labels is None:
-            tiles = [plain(image_CHW) for image_CHW in images.numpy()]
+            tiles = [plain(image_CHW) for image_CHW in images]
         else:
-            pairs = zip(images.numpy(), labels.byte().numpy(), strict=True)
+            pairs = zip(images, labels, strict=True)
             tiles = [overlay(image_CHW, drawn, self.scheme) for image_CHW, drawn in pairs]
         self._picture("augmentation", contact_sheet(tiles), 0)
 
@@ -83,6 +84,27 @@ class TensorBoard:
 
     def _picture(self, name: str, image_HWC: Rgb, iteration: int) -> None:
         self.writer.add_image(name, image_HWC, iteration, dataformats="HWC")
+
+
+def augmented(
+    data: Prepared | PreparedVolumes, recipe: Recipe
+) -> tuple[FloatArray, LabelArray | None]:
+    """The first cases after augmentation as pictures BCHW, with label maps BHW where they have
+    some; of volumes the middle slice of a patch."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    if isinstance(data, PreparedVolumes) and isinstance(recipe, VolumeRecipe):
+        first = np.arange(min(SHEET_VOLUMES, len(data)))
+        pieces, drawn = (torch.from_numpy(one) for one in cut_patches(data, first, recipe, 0))
+        patches, truth = augment_volumes(pieces.float(), drawn.long(), recipe, generator)
+        return sheet_slices(patches.numpy(), truth.byte().numpy())
+    if not isinstance(data, Prepared) or not isinstance(recipe, PictureRecipe):
+        raise HopelessRunError(f"recipe {recipe.name} does not fit the prepared cases")
+    images = torch.from_numpy(data.images_NCHW[:SHEET]).float()
+    labels = None
+    if data.labels_NHW is not None:
+        labels = torch.from_numpy(data.labels_NHW[:SHEET]).long()
+    images, labels = augment(images, labels, recipe, generator)
+    return images.numpy(), None if labels is None else labels.byte().numpy()
 
 
 def plain(image_CHW: FloatArray) -> Rgb:

@@ -19,12 +19,15 @@ import torch
 from numpy.typing import NDArray
 
 from imaging.model.augment import augment
+from imaging.model.augment_volume import augment_volumes
 from imaging.model.data import Prepared
-from imaging.model.network import build_loss, build_network
-from imaging.recipes.recipe import Recipe
+from imaging.model.network import build_loss, build_network, in_full_precision
+from imaging.model.volume_data import PreparedVolumes, cut_patches
+from imaging.recipes.recipe import PictureRecipe, Recipe, VolumeRecipe
 from services.trainer.checkpoint import TrainingState, Weights, load_checkpoint, save_checkpoint
 from services.trainer.errors import HopelessRunError, InterruptedRunError
 from services.trainer.validate import Validation, validate
+from services.trainer.validate_volumes import validate_volumes
 
 log = logging.getLogger(__name__)
 REPORT_EVERY_S = 2.0
@@ -44,8 +47,8 @@ class Board(Protocol):
 class TrainingData:
     """The cases that train, and those that only choose between weights (there may be none)."""
 
-    train: Prepared
-    validation: Prepared
+    train: Prepared | PreparedVolumes
+    validation: Prepared | PreparedVolumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +122,13 @@ def train(  # noqa: PLR0915 (told whole, by intent)
             group["lr"] = rate
 
         chosen_B = batch_indices(state.iteration, recipe.batch, len(data.train), recipe.seed)
-        images_BCHW, targets = _batch(data.train, chosen_B, around.device)
-        labels_BHW = targets if recipe.kind == "segmentation" else None
-        images_BCHW, labels_BHW = augment(images_BCHW, labels_BHW, recipe, state.generator)
-        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-        targets = targets if labels_BHW is None else labels_BHW
+        images, targets = _varied_batch(data.train, chosen_B, recipe, state, around.device)
+        images = images.contiguous(memory_format=_layout(recipe))
 
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(around.device.type, dtype=mixed, enabled=mixed is not None):
-            output = network(images_BCHW)
-        loss = loss_of(output.float(), targets)
+            output = network(images)
+        loss = loss_of(in_full_precision(output), targets)
         loss_value = float(loss.item())
         if not math.isfinite(loss_value):
             raise HopelessRunError(
@@ -146,7 +146,7 @@ def train(  # noqa: PLR0915 (told whole, by intent)
         state.elapsed_s = around.clock() - began
         report.tell(share, loss_value, rate)
         if state.elapsed_s >= next_validation_s and len(data.validation):
-            took_s = _validate_and_keep_best(state, recipe, data, around)
+            took_s = _validate_and_keep_best(state, recipe, data.validation, around)
             state.elapsed_s = around.clock() - began
             # A slow validation becomes a rare one: at most a tenth of the budget goes there.
             next_validation_s = state.elapsed_s + max(recipe.validate_every_s, 9 * took_s)
@@ -159,7 +159,7 @@ def train(  # noqa: PLR0915 (told whole, by intent)
 
     if not state.finished:
         state.finished = True
-        weights, score = _choose(state, recipe, data, around)
+        weights, score = _choose(state, recipe, data.validation, around)
         average.load_state_dict(weights)
         state.best_score = score
         save_checkpoint(around.checkpoint, state, recipe)
@@ -201,8 +201,7 @@ def _fresh_state(
     network = build_network(recipe)
     if start_weights is not None:
         network.load_state_dict(start_weights)
-    # Convolutions of 2D networks are 10 to 25 % faster with channels last, on CPUs too.
-    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(device=device, memory_format=_layout(recipe))  # type: ignore[call-overload]
     return TrainingState(
         network=network,
         average=copy.deepcopy(network).requires_grad_(False).eval(),
@@ -222,6 +221,32 @@ def _mixed_precision(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
+def _layout(recipe: Recipe) -> torch.memory_format:
+    """Channels last: convolutions are 10 to 25 % faster, on CPUs too."""
+    is_volume = isinstance(recipe, VolumeRecipe)
+    return torch.channels_last_3d if is_volume else torch.channels_last
+
+
+def _varied_batch(
+    data: Prepared | PreparedVolumes,
+    chosen_B: NDArray[np.int64],
+    recipe: Recipe,
+    state: TrainingState,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augmented network input, and label maps or classes for it."""
+    if isinstance(data, PreparedVolumes) and isinstance(recipe, VolumeRecipe):
+        pieces, drawn = cut_patches(data, chosen_B, recipe, state.iteration)
+        images, labels = torch.from_numpy(pieces).to(device), torch.from_numpy(drawn).to(device)
+        return augment_volumes(images.float(), labels.long(), recipe, state.generator)
+    if isinstance(data, Prepared) and isinstance(recipe, PictureRecipe):
+        images, targets = _batch(data, chosen_B, device)
+        labels_BHW = targets if recipe.kind == "segmentation" else None
+        images, labels_BHW = augment(images, labels_BHW, recipe, state.generator)
+        return images, targets if labels_BHW is None else labels_BHW
+    raise HopelessRunError(f"recipe {recipe.name} does not fit the prepared cases")
+
+
 def _batch(
     data: Prepared, chosen_B: NDArray[np.int64], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -233,8 +258,8 @@ def _batch(
     return images, torch.from_numpy(data.classes_NK[chosen_B]).to(device)
 
 
-def _class_shares(data: Prepared, device: torch.device) -> torch.Tensor | None:
-    if data.classes_NK is None:
+def _class_shares(data: Prepared | PreparedVolumes, device: torch.device) -> torch.Tensor | None:
+    if isinstance(data, PreparedVolumes) or data.classes_NK is None:
         return None
     return torch.from_numpy(data.classes_NK.mean(0)).to(device)
 
@@ -253,12 +278,28 @@ def _update_average(
     torch._foreach_lerp_(moving, target, step)
 
 
+def _validate(
+    network: torch.nn.Module,
+    cases: Prepared | PreparedVolumes,
+    recipe: Recipe,
+    device: torch.device,
+) -> Validation:
+    if isinstance(cases, PreparedVolumes) and isinstance(recipe, VolumeRecipe):
+        return validate_volumes(network, cases, recipe, device)
+    if isinstance(cases, Prepared):
+        return validate(network, cases, recipe, device)
+    raise HopelessRunError(f"recipe {recipe.name} does not fit the prepared cases")
+
+
 def _validate_and_keep_best(
-    state: TrainingState, recipe: Recipe, data: TrainingData, around: Surroundings
+    state: TrainingState,
+    recipe: Recipe,
+    cases: Prepared | PreparedVolumes,
+    around: Surroundings,
 ) -> float:
     """Validate the averaged weights; how long it took, in seconds."""
     began = around.clock()
-    found = validate(state.average, data.validation, recipe, around.device)
+    found = _validate(state.average, cases, recipe, around.device)
     around.board.validation(state.iteration, found)
     if found.score is not None and (state.best_score is None or found.score > state.best_score):
         state.best_score, state.best_weights = found.score, _copy(state.average)
@@ -266,16 +307,19 @@ def _validate_and_keep_best(
 
 
 def _choose(
-    state: TrainingState, recipe: Recipe, data: TrainingData, around: Surroundings
+    state: TrainingState,
+    recipe: Recipe,
+    cases: Prepared | PreparedVolumes,
+    around: Surroundings,
 ) -> tuple[Weights, float | None]:
     """The last weights, unless earlier ones were clearly better on the validation cases.
 
     With the rate gone down to 0 the last weights are nearly always the best; on a few validation
     cases the highest of many scores is mostly luck, hence the margin.
     """
-    if not len(data.validation):
+    if not len(cases):
         return _copy(state.average), None
-    found = validate(state.average, data.validation, recipe, around.device)
+    found = _validate(state.average, cases, recipe, around.device)
     around.board.validation(state.iteration, found)
     if found.score is None or state.best_score is None or state.best_weights is None:
         return _copy(state.average), found.score

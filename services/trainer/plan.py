@@ -14,15 +14,17 @@ from imaging.errors import BundleError, os_error_beneath
 from imaging.layout import Nas, RunFolder
 from imaging.model.bundle import Bundle, load_bundle
 from imaging.publish import read_json, write_json
-from imaging.recipes.facts import measure_facts
-from imaging.recipes.plan import plan_recipe
-from imaging.recipes.recipe import Recipe, parse_recipe
+from imaging.recipes.plan import plan_for
+from imaging.recipes.reading import parse_recipe
+from imaging.recipes.recipe import Recipe, VolumeRecipe
 from imaging.registry import champion
 from imaging.task import TaskConfig
 
 REVISION = "REVISION"  # written while the image is built
 SAME_NETWORK = ("network", "channels", "outputs", "widths", "blocks", "norm")
 SAME_VIEW = ("normalisation", "low_percentile", "high_percentile", "range_max", "activation")
+SAME_VOLUMES = ("channel_names", "stem_stride", "deep_supervision", "strides")
+SAME_SPACING = 1.25  # ratio up to which weights of another spacing are still a good start
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def settle_plan(
         record = read_json(run.recipe)
         recipe = parse_recipe(record.get("recipe", {}), where=str(run.recipe))
         return TrainingPlan(recipe, record.get("start_from"))
-    recipe = plan_recipe(config, measure_facts(snapshot), accelerated=accelerated)
+    recipe = plan_for(config, snapshot, accelerated=accelerated)
     start = _start(nas, recipe, snapshot) if recipe.warm_start else None
     record = {
         "format": 1,
@@ -66,8 +68,7 @@ def obstacle(recipe: Recipe, champion: Bundle, snapshot: Snapshot) -> str:
     The champion knows the training and validation patients and cases of its own snapshot. Held-out
     patients stay held out, so none of them should be there; it is checked all the same.
     """
-    names = SAME_NETWORK + SAME_VIEW
-    differing = [one for one in names if getattr(recipe, one) != getattr(champion.recipe, one)]
+    differing = _differences(recipe, champion.recipe)
     if differing:
         return f"another {', '.join(differing)}"
     if champion.scheme.names != snapshot.scheme.names:
@@ -78,6 +79,22 @@ def obstacle(recipe: Recipe, champion: Bundle, snapshot: Snapshot) -> str:
     if champion.known_cases & {case.case for case in held_out}:
         return "it knows held-out cases"
     return ""
+
+
+def _differences(recipe: Recipe, other: Recipe) -> list[str]:
+    if type(recipe) is not type(other):
+        return ["kind of image"]
+    names: tuple[str, ...] = SAME_NETWORK
+    if not isinstance(recipe, VolumeRecipe):
+        return [one for one in (*names, *SAME_VIEW) if getattr(recipe, one) != getattr(other, one)]
+    # The statistics of a set and its spacing move a little with each new case.
+    names += (*SAME_VOLUMES, "normalisation", "activation")
+    found = [one for one in names if getattr(recipe, one) != getattr(other, one)]
+    if isinstance(other, VolumeRecipe):
+        ratios = [one / two for one, two in zip(recipe.spacing_mm, other.spacing_mm, strict=True)]
+        if not all(1 / SAME_SPACING <= ratio <= SAME_SPACING for ratio in ratios):
+            found.append("spacing")
+    return found
 
 
 def _start(nas: Nas, recipe: Recipe, snapshot: Snapshot) -> Bundle | None:

@@ -1,5 +1,6 @@
 """How well a network does on the validation cases, on the network's grid: quick, and often."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,13 +48,13 @@ def validate(
     if data.labels_NHW is not None:
         labels = dice_per_label(data.labels_NHW, answers, recipe.outputs)
         shown = data.labels_NHW[:SHOWN], answers[:SHOWN]
-        return Validation(_mean(labels), labels, images_BCHW, *shown, None, None)
+        return Validation(mean_of(labels), labels, images_BCHW, *shown, None, None)
     truth_NK = data.classes_NK
     if truth_NK is None:
         truth_NK = np.empty((0, recipe.outputs), dtype=np.float32)
     labels = certainty_per_class(truth_NK, answers, several=recipe.activation == "sigmoid")
     return Validation(
-        _mean(labels), labels, images_BCHW, None, None, truth_NK[:SHOWN], answers[:SHOWN]
+        mean_of(labels), labels, images_BCHW, None, None, truth_NK[:SHOWN], answers[:SHOWN]
     )
 
 
@@ -86,10 +87,11 @@ def certainty_per_class(
             groups = [1 - squares_NK[held_N, k] for held_N in (present_N, ~present_N)]
         else:
             groups = [score_N[present_N]]
-        means.append(_mean([float(group.mean()) for group in groups if len(group)]))
+        means.append(mean_of([float(group.mean()) for group in groups if len(group)]))
     return tuple(means)
 
 
-def _mean(values: list[float] | tuple[float | None, ...]) -> float | None:
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Over what is known; None over nothing."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

@@ -7,17 +7,19 @@ that an attempt goes on where a killed one stopped, and never makes a second bun
 import argparse
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
 from imaging.dataset.snapshot import Snapshot, load_snapshot
+from imaging.dataset.volumes import read_case_labels, read_case_volume
 from imaging.errors import (
     ImagingError,
     NasGoneError,
@@ -28,10 +30,17 @@ from imaging.errors import (
 from imaging.ids import new_id
 from imaging.layout import Nas
 from imaging.model.bundle import WEIGHTS, Bundle, describe_model, load_bundle, write_bundle
+from imaging.model.cleaning import Cleanings
 from imaging.model.data import Prepared, prepare
 from imaging.model.evaluate import Evaluation, evaluate
-from imaging.model.predict import Predictor
+from imaging.model.pieces import choose_cleanings
+from imaging.model.predict import AnyPredictor
+from imaging.model.predict_volume import VolumePredictor
+from imaging.model.volume_data import PreparedVolumes, Store, prepare_volumes
 from imaging.publish import MANIFEST
+from imaging.recipes.facts import spread
+from imaging.recipes.recipe import PictureRecipe, Recipe, VolumeRecipe
+from imaging.resample import LabelArray
 from imaging.runs import RunState, Stage, load_request, load_state, save_state
 from imaging.task import TaskConfig, load_task
 from services.trainer.board import TensorBoard
@@ -53,6 +62,7 @@ log = logging.getLogger("services.trainer.work")
 
 TRAINING_SHARE = 0.9  # of a run's progress; the rest is export, evaluation and verdict
 STATE_EVERY_S = 2.0
+CLEANED = 20  # validation volumes that postprocessing is chosen on
 
 
 class Attempt:
@@ -144,7 +154,7 @@ class Attempt:
         )
         found: list[Evaluation] = []
 
-        def measure(predictor: Predictor) -> dict[str, float | None]:
+        def measure(predictor: AnyPredictor) -> dict[str, float | None]:
             found.append(
                 evaluate(
                     predictor,
@@ -156,15 +166,16 @@ class Attempt:
             self.lease.check()
             return found[0].summary
 
-        return write_bundle(record, trained.weights, measure), found[0]
+        def choose(predictor: VolumePredictor) -> Cleanings:
+            self.tell("evaluating", 0.905, "choosing the postprocessing")
+            return postprocessing_for(predictor, snapshot)
+
+        return write_bundle(record, trained.weights, measure, choose), found[0]
 
     def _train(self, plan: TrainingPlan, snapshot: Snapshot) -> tuple[Trained, float]:
         recipe, scheme = plan.recipe, snapshot.scheme
         began = time.monotonic()
-        data = TrainingData(
-            prepare(snapshot.of("train"), scheme, recipe),
-            prepare(snapshot.of("validation"), scheme, recipe),
-        )
+        data = prepare_data(snapshot, recipe)
         seconds = time.monotonic() - began
         check_trainable(data.train, scheme.names)
         start = None
@@ -190,17 +201,49 @@ class Attempt:
             return train(recipe, data, around, start), seconds
 
 
-def check_trainable(data: Prepared, names: tuple[str, ...]) -> None:
+def prepare_data(snapshot: Snapshot, recipe: Recipe) -> TrainingData:
+    """The training and validation cases as arrays.
+
+    Raises:
+        PictureError, GridMismatchError, SnapshotError: cases cannot be read.
+        OSError: volumes that do not fit into memory do not fit onto the local disk either.
+    """
+    train, validation = snapshot.of("train"), snapshot.of("validation")
+    if isinstance(recipe, VolumeRecipe):
+        store = Store()
+        return TrainingData(
+            prepare_volumes(train, recipe, store), prepare_volumes(validation, recipe, store)
+        )
+    if isinstance(recipe, PictureRecipe):
+        scheme = snapshot.scheme
+        return TrainingData(prepare(train, scheme, recipe), prepare(validation, scheme, recipe))
+    raise HopelessRunError(f"nothing is known about how recipe {recipe.name} prepares cases")
+
+
+def postprocessing_for(predictor: VolumePredictor, snapshot: Snapshot) -> Cleanings:
+    """What makes the answers on validation cases better once it is done to them."""
+    cases = spread(snapshot.of("validation"), CLEANED)
+
+    def answers() -> Iterator[tuple[LabelArray, LabelArray, float]]:
+        for case in cases:
+            volume = read_case_volume(case)
+            truth_XYZ = read_case_labels(case, volume.grid)
+            yield truth_XYZ, predictor.uncleaned(volume), math.prod(volume.grid.spacing_mm)
+
+    return choose_cleanings(answers(), snapshot.scheme)
+
+
+def check_trainable(data: Prepared | PreparedVolumes, names: tuple[str, ...]) -> None:
     """Make sure that the training cases can teach anything.
 
     Raises:
         HopelessRunError: no label is drawn in them, or they are all of one class.
     """
-    if data.labels_NHW is not None and not data.labels_NHW.any():
+    if not shows_a_label(data):
         raise HopelessRunError(
             f"none of the {len(data)} training cases shows a label, expected {', '.join(names)}"
         )
-    if data.classes_NK is not None:
+    if isinstance(data, Prepared) and data.classes_NK is not None:
         shares_K = data.classes_NK.mean(0)
         if not ((shares_K > 0) & (shares_K < 1)).any():
             held = [name for name, share in zip(names, shares_K, strict=True) if share > 0]
@@ -208,6 +251,13 @@ def check_trainable(data: Prepared, names: tuple[str, ...]) -> None:
                 f"all {len(data)} training cases are {' and '.join(held) or 'without a class'}; "
                 "expected at least two different answers"
             )
+
+
+def shows_a_label(data: Prepared | PreparedVolumes) -> bool:
+    """Whether any label is drawn anywhere; always true of classes."""
+    if isinstance(data, PreparedVolumes):
+        return any(volume.places for volume in data.volumes)
+    return data.labels_NHW is None or bool(data.labels_NHW.any())
 
 
 def choose_device(wanted: str) -> torch.device:

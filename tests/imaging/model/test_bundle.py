@@ -136,7 +136,7 @@ from imaging.model.predict import load_predictor
 predictor = load_predictor(Path({str(mask_bundle.folder)!r}), threads=1)
 predictor.predict([np.zeros((40, 36), np.uint8)])
 assert "openvino" in sys.modules
-heavy = {{"torch", "monai", "scipy", "pandas"}} & set(sys.modules)
+heavy = {{"torch", "monai", "scipy.ndimage", "pandas"}} & set(sys.modules)
 assert not heavy, heavy
 assert sys.modules["openvino_telemetry"] is None
 """

@@ -124,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs_evaluate,
         verbs_export,
         verbs_images,
+        verbs_inspect,
         verbs_machine,
         verbs_model,
         verbs_release,
@@ -144,6 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs_backup.register(verbs)
     verbs_images.register(verbs)
     verbs_data.register(verbs)
+    verbs_inspect.register(verbs)
     verbs_model.register(verbs)
     verbs_evaluate.register(verbs)
     verbs_release.register(verbs)

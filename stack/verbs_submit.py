@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imaging.export.challenge import ChallengeVolume
     from imaging.export.leak import Fingerprint, Proof
     from imaging.export.submission import VolumeModel
-    from imaging.layout import TaskFolder
+    from imaging.layout import Nas, TaskFolder
     from imaging.model.bundle import Bundle
     from imaging.task import TaskConfig
 
@@ -93,7 +93,7 @@ def _submit(args: argparse.Namespace, home: Home, task: TaskFolder, config: Task
     target = args.output or Path.cwd() / f"{task.name}_{bundle.version}.zip"
     check_target(target)
     tests = find_test_volumes(task.rawdata, bundle.recipe.channels)
-    prints, proof = _prove(task, bundle, tests)
+    prints, proof = _prove(home.nas, bundle, tests)
     if args.dry_run:
         console.say(f"nothing was written; {target} would hold {_named(tests)}")
         return 0
@@ -112,9 +112,9 @@ def _submit(args: argparse.Namespace, home: Home, task: TaskFolder, config: Task
 
 
 def _prove(
-    task: TaskFolder, bundle: Bundle, tests: Sequence[ChallengeVolume]
+    nas: Nas, bundle: Bundle, tests: Sequence[ChallengeVolume]
 ) -> tuple[list[Fingerprint], Proof]:
-    """Make sure that the version saw no test volume.
+    """Make sure that neither the version nor what it began with saw a test volume.
 
     Raises:
         SubmissionError: it did; the volumes are named.
@@ -128,7 +128,7 @@ def _prove(
     for done, test in enumerate(tests):
         progress.tell(f"{test.name}, {done} of {len(tests)}")
         prints.append(fingerprint(test.name, read_channels(test)))
-    proof = prove(task, bundle, prints, progress.tell)
+    proof = prove(nas, bundle, prints, progress.tell)
     if proof.leaks:
         progress.finish("refused")
         raise SubmissionError(
@@ -136,7 +136,7 @@ def _prove(
             proof.leaks,
             hint="Remove their labels, train again, and submit that version.",
         )
-    progress.finish(f"none was among its {len(bundle.known_cases)} cases")
+    progress.finish(f"none was among its {len(proof.known_cases)} cases")
     for note in proof.notes:
         console.warn(note)
     return prints, proof
@@ -156,7 +156,7 @@ def _write_proof(
     path = target.with_name(f"{target.stem}.proof.json")
     record = {
         "format": 1,
-        "task": proof.bundle.task,
+        "task": proof.lineage[0].bundle.task,
         "made_at": utc_now(),
         "zip": target.name,
         "zip_sha256": sha256_of(target),

@@ -88,7 +88,8 @@ def test_a_zip_its_check_and_its_proof(home: Home, tmp_path: Path) -> None:
     assert submit(home, "--check", target) == 0
     proof = json.loads((tmp_path / "answers.proof.json").read_text())
     assert proof["zip_sha256"] == sha256_of(target) and proof["leaks"] == []
-    assert proof["trained_on"] == ["case-1", "case-2"] and proof["chosen_on"] == ["case-3"]
+    (version,) = proof["lineage"]
+    assert version["trained_on"] == ["case-1", "case-2"] and version["chosen_on"] == ["case-3"]
     image = home.nas.task(TASK).rawdata / "imagesTs" / "amos_0008.nii.gz"
     one = proof["volumes"]["amos_0008.nii.gz"]
     assert one["files"] == {"amos_0008.nii.gz": sha256_of(image)}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imaging.dataset.manifest import Snapshot
     from imaging.leaderboard import Standing
     from imaging.model.evaluate import Evaluation
-    from imaging.model.predict import AnyPredictor, Predictor
+    from imaging.model.predict import AnyPredictor
     from imaging.model.report import Measured
 
 EVALUATION, CASES, PAGE = "evaluation.json", "cases.csv", "evaluation.md"
@@ -47,7 +47,7 @@ def evaluate_version(args: argparse.Namespace, home: Home) -> int:
     """Print the figures of a version on one split of the newest snapshot."""
     from imaging.dataset.snapshot import newest_snapshot
     from imaging.model.evaluate import evaluate
-    from imaging.model.predict import Predictor, load_predictor
+    from imaging.model.predict import load_predictor
 
     predictor = load_predictor(chosen_model(home, args.task, args.version))
     if args.output:
@@ -64,8 +64,7 @@ def evaluate_version(args: argparse.Namespace, home: Home) -> int:
     _say_figures(measured, evaluation)
     if args.output:
         _write_evaluation(args.output, measured, evaluation)
-        if isinstance(predictor, Predictor):
-            _draw(args.output, predictor, snapshot, measured, evaluation)
+        _draw(args.output, predictor, snapshot, measured, evaluation)
         console.say(f"every case is in {args.output}")
     return 0
 
@@ -137,7 +136,7 @@ def _write_evaluation(folder: Path, measured: Measured, evaluation: Evaluation) 
 
 def _draw(
     folder: Path,
-    predictor: Predictor,
+    predictor: AnyPredictor,
     snapshot: Snapshot,
     measured: Measured,
     evaluation: Evaluation,

@@ -97,12 +97,16 @@ def _submit(args: argparse.Namespace, home: Home, task: TaskFolder, config: Task
     if args.dry_run:
         console.say(f"nothing was written; {target} would hold {_named(tests)}")
         return 0
-    predictor = cast("VolumeModel", load_predictor(bundle.folder))
+    predictor = load_predictor(bundle.folder)
+    if not predictor.takes_volumes:
+        raise RefusedError(
+            f"{bundle.version} was trained on pictures", hint="Choose one trained on volumes."
+        )
     progress = console.Progress(f"answering {len(tests)} volumes with {bundle.version}")
     write_submission(
         target,
         tests,
-        predictor,
+        cast("VolumeModel", predictor),
         lambda name, done, of: progress.tell(f"{name}, {done} of {of} done"),
     )
     progress.finish(f"{target} holds {_named(tests)}")

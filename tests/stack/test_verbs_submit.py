@@ -37,6 +37,7 @@ class Painter:
     """Takes the loaded model's place: a model of volumes takes a minute to train."""
 
     scheme: LabelScheme = label_scheme(LABELS)
+    takes_volumes = True
 
     def predict(self, images: Sequence[Volume]) -> list[Drawn]:
         return [Drawn(np.full(one.grid.shape_XYZ, 2, dtype=np.uint8)) for one in images]
@@ -147,6 +148,17 @@ def test_a_task_of_pictures_has_no_submission(
     save_task(home.nas.task(TASK).config, mask_config())
     assert submit(home) == 2
     assert "label maps on volumes" in capsys.readouterr().err
+
+
+def test_a_version_of_pictures_is_refused(
+    home: Home,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Painter, "takes_volumes", False)
+    assert submit(home, "-o", tmp_path / "a.zip") == 3
+    assert "trained on pictures" in capsys.readouterr().err
 
 
 def test_a_zip_that_is_there_is_not_replaced(home: Home, tmp_path: Path) -> None:

@@ -71,24 +71,25 @@ def find_burned_in(
     Raises:
         DeidentificationError: the text reader is not installed, so nothing can be let through.
     """
-    flagged = any(_says_yes(header) for header in headers)
+    flagged = [number for number, header in enumerate(headers) if _says_yes(header)]
     size = _block_size(headers, looks)
     found: dict[int, tuple[Box, ...]] = {}
-    shown: dict[int, Slice] = {}
+    pages: dict[int, Slice] = {}  # with text that was read
+    flag_page: dict[int, Slice] = {}  # shown where none was read
     count = 0
     for start, block, hits in _looked_at(_blocks(slices, size), progress):
-        count = max(count, start + len(block))
-        for offset, boxes in hits.items():
-            found[start + offset] = boxes
-            if len(shown) < SHOWN:
-                shown[start + offset] = block[offset]
-        if flagged and not shown:
-            shown[start] = block[0]
-        elif flagged and not found and len(shown) == 1:
-            shown = {start + len(block) // 2: block[len(block) // 2]}
+        count = start + len(block)
+        found |= {start + offset: boxes for offset, boxes in hits.items()}
+        for offset in sorted(hits)[: SHOWN - len(pages)]:
+            pages[start + offset] = block[offset]
+        if flagged and start <= flagged[len(flagged) // 2] < count:
+            number = flagged[len(flagged) // 2]
+            flag_page = {number: block[number - start]}
     if not flagged and not found:
         return None
-    return BurnedIn(_reason(flagged, len(found), count), found, _picture(shown, found))
+    return BurnedIn(
+        _reason(bool(flagged), len(found), count), found, _picture(pages or flag_page, found)
+    )
 
 
 def is_suspicious(reading: Reading) -> bool:
@@ -208,7 +209,7 @@ def _reason(flagged: bool, hits: int, count: int) -> str:
 
 def _picture(shown: Mapping[int, Slice], found: Boxes) -> NDArray[np.uint8]:
     """The slices side by side, each with its number and a red frame around what was read."""
-    pages = []
+    pages = [] if shown else [Image.new("RGB", (8, 8))]
     for number, pixels in sorted(shown.items()):
         page = Image.fromarray(pixels).convert("RGB")
         draw = ImageDraw.Draw(page)

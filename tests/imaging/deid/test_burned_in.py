@@ -11,7 +11,8 @@ from pydicom import Dataset
 
 from imaging.deid.burned_in import find_burned_in, is_suspicious
 from imaging.deid.reader import Box, Reading
-from imaging.deid.redact import redact
+from imaging.deid.redact import boxes_on_grid, redact
+from imaging.io.dicom.geometry import Placing
 from tests.phi import DATA, SERIES, planted_record, require
 
 pytestmark = pytest.mark.skipif(find_spec("rapidocr") is None, reason="rapidocr is not installed")
@@ -66,11 +67,12 @@ def test_the_planted_file_is_found_and_its_eleven_neighbours_are_not() -> None:
 
 
 def test_a_flag_in_any_header_is_enough_and_shows_a_slice() -> None:
-    slices = [np.full((64, 48), 9, dtype=np.uint8)] * 3
+    slices = [np.full((64, 48), value, dtype=np.uint8) for value in (9, 99, 199)]
     found = find_burned_in([header(), header(BurnedInAnnotation="YES"), header()], slices)
     assert found is not None and not found.boxes
     assert found.reason == "the header says that text is burned in; none was read"
-    assert found.picture.shape == (64, 52, 3)
+    assert found.picture.shape == (64, 52, 3) and (found.picture[:, :48] == 99).all()
+    assert find_burned_in([header(BurnedInAnnotation="YES")], []) is not None
 
 
 def test_no_slices_and_no_flag_are_no_suspicion() -> None:
@@ -160,6 +162,21 @@ FOLDERS = (
     "dicom_seg_rt_sr/rtutils_phantom_ct_rtstruct",
     *(f"dicom_hard_cases/{name}" for name in HARD),
 )
+
+
+def test_boxes_on_images_of_another_matrix_are_places_on_the_grid() -> None:
+    """Image 1 has twice the rows and columns; slice 2 of the grid lies between images 1 and 2."""
+    placing = Placing(
+        rows=np.array([[0, 1], [0.5, 2], [0, 1]], dtype=float),
+        columns=np.array([[0, 1], [0.5, 2], [-4, 1]], dtype=float),
+        slices=np.array([0, 1, 1.5, 2]),
+    )
+    found = boxes_on_grid({1: (Box(10, 20, 20, 40),), 2: (Box(5, 5, 9, 9),)}, placing)
+    assert found == {
+        1: (Box(4, 9, 10, 20),),
+        2: (Box(4, 9, 10, 20), Box(5, 9, 9, 13)),
+        3: (Box(5, 9, 9, 13),),
+    }
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 The standard's table decides (`table.py`). Dates are moved back by a number of days that belongs to
 the patient (the profile's option for modified dates), UIDs are replaced by keyed hashes. What the
 table does not name stays only if its type cannot hold a sentence: an element that this edition
-does not know, free text, names and byte strings go. Pixels are passed on untouched: text that is
-burned into them is `burned_in.py`'s business.
+does not know, free text, names and byte strings go. Pixels stay the same to the last bit, without
+what else their data carry (`pixels.py`); text burned into them is `burned_in.py`'s business.
 """
 
 import re
@@ -20,9 +20,11 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from imaging.deid.dates import earlier_date, earlier_date_time, plain_time
 from imaging.deid.identity import PADDING, days_earlier, patient_of, remapped_uid
+from imaging.deid.pixels import blanked_pixels
 from imaging.deid.pseudonym import pseudonym
 from imaging.deid.table import EDITION, Action, action_for
 
@@ -88,7 +90,10 @@ def deidentify(dataset: Dataset, secret: str) -> Dataset:
 
     Returns:
         A new dataset with new file meta information. PatientID and PatientName are the pseudonym;
-        age and sex are gone, as the basic profile has it. Pixel data, if any, are the same bytes.
+        age and sex are gone, as the basic profile has it.
+
+    Raises:
+        DeidentificationError: there are pixel data that cannot be told from what else they carry.
     """
     with disable_value_validation(), warnings.catch_warnings():
         # pydicom would quote what it finds odd, a name in a wrong place, in warnings and logs.
@@ -103,6 +108,8 @@ def deidentify(dataset: Dataset, secret: str) -> Dataset:
         made.DeidentificationMethodCodeSequence = Sequence(_method_codes())
         made.SpecificCharacterSet = "ISO_IR 192"
         made.file_meta = _file_meta(dataset, made)
+        if "PixelData" in made:
+            _clean_pixels(made, dataset)
         made.preamble = b"\0" * 128  # may hold another file, a TIFF's header for one
     return made
 
@@ -236,6 +243,17 @@ def _method_codes() -> list[Dataset]:
         item.CodeMeaning = code.meaning
         made.append(item)
     return made
+
+
+def _clean_pixels(made: Dataset, dataset: Dataset) -> None:
+    syntax = made.file_meta.get("TransferSyntaxUID")
+    if syntax is None:  # read without file meta information: as pydicom has found it out
+        is_little = dataset.original_encoding[1] is not False
+        syntax = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+    element = made["PixelData"]
+    cleaned = DataElement(element.tag, element.VR, blanked_pixels(made, syntax))
+    cleaned.is_undefined_length = element.is_undefined_length
+    made["PixelData"] = cleaned
 
 
 def _file_meta(dataset: Dataset, made: Dataset) -> FileMetaDataset:

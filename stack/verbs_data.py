@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from imaging.labels import LabelScheme
     from imaging.layout import Nas, TaskFolder
+    from imaging.recipes.recipe import Recipe
     from imaging.task import TaskConfig
 
 LABEL_LENGTH = 100  # more does not fit on a button
@@ -188,17 +189,30 @@ def task_show(args: argparse.Namespace, home: Home) -> int:
 
 def task_check(args: argparse.Namespace, home: Home) -> int:
     from imaging.labelstudio.config import labelling_config
-    from imaging.recipes.facts import SnapshotFacts
-    from imaging.recipes.plan import plan_recipe
 
     folder = task_folder(home, args.task)
     config = task_config(folder)
     labelling_config(config)
-    # What pictures look like only matters to sizes; names and numbers are checked all the same.
-    typical = SnapshotFacts(100, 512, 512, same_aspect=True, colour=False, bits=8)
-    recipe = plan_recipe(config, typical)
-    console.say(f"{folder.config} is usable; it will train {recipe.name}")
+    console.say(f"{folder.config} is usable; it will train {_typical_recipe(config).name}")
     return 0
+
+
+def _typical_recipe(config: TaskConfig) -> Recipe:
+    """What would be trained on typical images.
+
+    What they look like only matters to sizes; names and numbers are checked all the same.
+    """
+    from imaging.recipes.facts import SnapshotFacts
+    from imaging.recipes.plan import plan_recipe, plan_volume_recipe
+    from imaging.recipes.volume_facts import ChannelFacts, VolumeSetFacts
+
+    if not config.is_volume:
+        pictures = SnapshotFacts(100, 512, 512, same_aspect=True, colour=False, bits=8)
+        return plan_recipe(config, pictures)
+    channels = (ChannelFacts(-100.0, 300.0, 50.0, 80.0),) * max(len(config.volume.channels), 1)
+    spacing_mm, extent_mm = (0.8, 0.8, 2.0), (400.0, 400.0, 300.0)
+    volumes = VolumeSetFacts(100, spacing_mm, spacing_mm, (extent_mm,), channels, is_cut_out=False)
+    return plan_volume_recipe(config, volumes)
 
 
 def _summary(nas: Nas, folder: TaskFolder) -> tuple[str, ...]:

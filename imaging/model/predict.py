@@ -128,7 +128,8 @@ def load_predictor(
         folder: `models/<task>/<version>/`.
         runtime: openvino on a CPU; torch runs the same weights on a GPU where there is one.
         threads: CPU threads; None leaves the choice to the runtime.
-        streams: pictures that OpenVINO computes at the same time, for servers; None: one.
+        streams: pictures that OpenVINO computes at the same time, for servers; None: one. Patches
+            of volumes are computed one at a time.
 
     Raises:
         BundleError: the bundle is absent, changed or unusable.
@@ -144,6 +145,8 @@ def predictor_of(
     streams: int | None = None,
 ) -> AnyPredictor:
     """A predictor from model files that may lie in a folder not published yet."""
+    if streams and isinstance(bundle.recipe, VolumeRecipe):
+        streams = 1  # a volume is many calls, one after the other: each gets all the cores
     # Each runtime is imported only when it is used: torch takes seconds and 200 MB.
     forward: Forward
     if runtime == "torch":

@@ -40,6 +40,8 @@ def test_a_new_task_of_volumes_says_so(home: Home, capsys: pytest.CaptureFixture
     config = load_task(home.nas.task("Task002_organs").config)
     assert config.is_volume and config.modality == "CT"
     assert "drop volumes in" in capsys.readouterr().out
+    assert labloop(home, "task", "check", "Task002_organs") == 0
+    assert "segmentation_3d" in capsys.readouterr().out
 
 
 def test_an_existing_task_is_not_overwritten(

@@ -16,11 +16,6 @@ from tests.imaging.model.models import untrained_bundle
 from tests.phantoms import TASK, class_config, mask_config, phantom_nas, phantom_snapshot
 
 
-@pytest.fixture(scope="module")
-def masks(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return untrained_bundle(tmp_path_factory.mktemp("masks") / "model-1", mask_config())
-
-
 def lab(tmp_path: Path, bundle: Bundle, config: TaskConfig) -> Home:
     home = Home(tmp_path / "home")
     nas: Nas = phantom_nas(home.nas_folder, config, 12)
@@ -35,9 +30,9 @@ def evaluate(home: Home, *words: str | Path) -> int:
 
 
 def test_masks_are_scored_written_and_drawn(
-    tmp_path: Path, masks: Bundle, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, mask_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = lab(tmp_path, masks, mask_config())
+    home = lab(tmp_path, mask_bundle, mask_config())
     output = tmp_path / "out"
     for _ in range(2):  # into its own output again
         assert evaluate(home, "-o", output) == 0
@@ -54,9 +49,9 @@ def test_masks_are_scored_written_and_drawn(
 
 
 def test_validation_cases_can_be_scored_too(
-    tmp_path: Path, masks: Bundle, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, mask_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = lab(tmp_path, masks, mask_config())
+    home = lab(tmp_path, mask_bundle, mask_config())
     assert evaluate(home, "--split", "validation") == 0
     assert "validation cases" in capsys.readouterr().out
 
@@ -69,17 +64,17 @@ def test_classes_are_scored_and_what_was_confused_is_drawn(tmp_path: Path) -> No
     assert "Class by class" in (tmp_path / "out" / "evaluation.md").read_text()
 
 
-def test_a_page_of_somebody_else_is_left_alone(tmp_path: Path, masks: Bundle) -> None:
-    home = lab(tmp_path, masks, mask_config())
+def test_a_page_of_somebody_else_is_left_alone(tmp_path: Path, mask_bundle: Bundle) -> None:
+    home = lab(tmp_path, mask_bundle, mask_config())
     (tmp_path / "dice.png").write_text("mine")
     assert evaluate(home, "-o", tmp_path) == 3
     assert (tmp_path / "dice.png").read_text() == "mine"
 
 
 def test_the_leaderboard_is_a_table_or_json(
-    tmp_path: Path, masks: Bundle, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, mask_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = lab(tmp_path, masks, mask_config())
+    home = lab(tmp_path, mask_bundle, mask_config())
     words = ["leaderboard", TASK, "--home", str(home.root)]
     assert main(words) == 0
     said = capsys.readouterr().out

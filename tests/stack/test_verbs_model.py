@@ -12,21 +12,15 @@ from imaging.model.bundle import Bundle
 from stack.bootstrap import init_nas
 from stack.cli import main
 from stack.home import Home
-from tests.imaging.model.models import untrained_bundle
-from tests.phantoms import TASK, mask_config
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return untrained_bundle(tmp_path_factory.mktemp("masks") / "model-1", mask_config())
+from tests.phantoms import TASK
 
 
 @pytest.fixture
-def home(tmp_path: Path, bundle: Bundle) -> Home:
+def home(tmp_path: Path, mask_bundle: Bundle) -> Home:
     home = Home(tmp_path / "home")
     nas = init_nas(home.nas_folder)
     nas.task(TASK).root.mkdir()
-    shutil.copytree(bundle.folder, nas.model(TASK).version("model-1"))
+    shutil.copytree(mask_bundle.folder, nas.model(TASK).version("model-1"))
     return home
 
 

@@ -22,7 +22,6 @@ from stack.bootstrap import init_nas
 from stack.cli import main
 from stack.home import Home
 from tests.imaging.export.lab import volume_of
-from tests.imaging.model.models import untrained_bundle
 from tests.phantoms import TASK, mask_config
 
 LABELS = ("disc", "core")
@@ -43,19 +42,14 @@ class Painter:
         return [Drawn(np.full(one.grid.shape_XYZ, 2, dtype=np.uint8)) for one in images]
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return untrained_bundle(tmp_path_factory.mktemp("masks") / "model-1", mask_config())
-
-
 @pytest.fixture
-def home(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Home:
+def home(tmp_path: Path, mask_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Home:
     home = Home(tmp_path / "home")
     nas = init_nas(home.nas_folder)
     task = nas.task(TASK)
     config = TaskConfig(kind="segmentation", scheme=label_scheme(LABELS), modality="CT")
     save_task(task.config, config)
-    shutil.copytree(bundle.folder, nas.model(TASK).version("model-1"))
+    shutil.copytree(mask_bundle.folder, nas.model(TASK).version("model-1"))
     images = task.rawdata / "imagesTs"
     images.mkdir(parents=True)
     for number, name in enumerate(("amos_0008.nii.gz", "amos_0011.nii.gz")):

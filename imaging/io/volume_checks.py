@@ -120,10 +120,11 @@ def ordinary(voxels: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
         return _whole(voxels), ()
     if voxels.dtype.kind != "f":
         raise VolumeError(f"voxels of type {voxels.dtype}, expected numbers", reason="voxel-type")
-    with np.errstate(over="ignore"):
-        narrow = voxels.astype(np.float32)
-    # A sum is finite only if every part is; it costs a tenth of looking at each.
-    if np.isfinite(narrow.sum(dtype=np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = voxels.astype(np.float32, copy=False)
+        # A sum is finite only if every part is; it costs a tenth of looking at each.
+        total = narrow.sum()
+    if np.isfinite(total):
         return narrow, ()
     return _mended(narrow)
 

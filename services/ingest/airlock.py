@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from imaging.dataset.quarantine import QuarantineEntry, find, quarantine
 from imaging.deid.burned_in import BurnedIn
-from imaging.deid.redact import redact
+from imaging.deid.redact import boxes_on_grid, redact
 from imaging.io.dicom.pixels import stored_pixels
 from imaging.io.dicom.series import Series
 from imaging.layout import TaskFolder
@@ -49,8 +49,8 @@ def passes_airlock(
         burned_in = look()
         if burned_in is None:
             return True
-        # On resampled voxels nobody could say where to blank: such a series cannot be redacted.
-        boxes = {} if _is_resampled(series) else burned_in.boxes
+        placing = series.stack.placing
+        boxes = burned_in.boxes if placing is None else boxes_on_grid(burned_in.boxes, placing)
         seen = QuarantineEntry(entry.key, entry.files, burned_in.reason, boxes)
         quarantine(task, seen, burned_in.picture)
         return False

@@ -33,7 +33,7 @@ from imaging.publish import (
 )
 
 TABLE = "cases.csv"
-COLUMNS = ("case", "patient", "split", "labels")  # then the lab's own
+COLUMNS = ("case", "patient", "split", "labels", "interpolated")  # then the lab's own
 CHANGED = (
     "Restore the file from a backup, or freeze a new snapshot with `labloop train TASK --now`."
 )
@@ -228,5 +228,6 @@ def _table(cases: Sequence[ExportCase]) -> bytes:
         frozen = case.frozen
         labels = "|".join(frozen.classes if frozen.classes is not None else frozen.present)
         values = [case.record.metadata.get(name, "") for name in own]
-        table.writerow([case.name, frozen.patient, frozen.split, labels, *values])
+        filled = "|".join(map(str, frozen.interpolated))
+        table.writerow([case.name, frozen.patient, frozen.split, labels, filled, *values])
     return stream.getvalue().encode()

@@ -31,7 +31,7 @@ def test_the_columns_of_the_lab_travel_along(tmp_path: Path) -> None:
     assert {row["age"] for row in rows} == {"61"} and {row["split_given"] for row in rows} == {"A"}
     frozen = [(case.case, case.patient, case.split) for case in lab.snapshot.cases]
     assert [(row["case"], row["patient"], row["split"]) for row in rows] == frozen
-    assert rows[1]["labels"] == "liver|left kidney"
+    assert rows[1]["labels"] == "liver|left kidney" and rows[1]["interpolated"] == "2"
 
 
 def test_images_are_links_that_nobody_may_write_through(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from imaging.deid.identity import PADDING, days_earlier, patient_of, remapped_ui
 from imaging.deid.pixels import blanked_pixels
 from imaging.deid.pseudonym import pseudonym
 from imaging.deid.table import EDITION, Action, action_for
+from imaging.errors import DeidentificationError
 
 METHOD = f"Labloop, DICOM PS3.15 Annex E {EDITION}"
 DUMMY = "REMOVED"  # valid for every kind of text, as the standard's letter D wants
@@ -194,7 +195,7 @@ def _kept(element: DataElement, person: _Person, depth: int) -> DataElement | No
         return _replaced(tag, vr, must_have_value=action is Action.REPLACE)
     if not _is_of_its_type(tag, vr):
         return None
-    if vr in CODES:
+    if vr in CODES or vr == "IS":  # a patient's number may be a series' number, too
         texts = [str(value) for value in values_of(element)]
         return element if all(is_harmless(text, person.words) for text in texts) else None
     is_number = NUMBERS.issuperset(vr.split(" or "))  # "US or SS" is left open until it is written
@@ -251,7 +252,11 @@ def _clean_pixels(made: Dataset, dataset: Dataset) -> None:
         is_little = dataset.original_encoding[1] is not False
         syntax = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
     element = made["PixelData"]
-    cleaned = DataElement(element.tag, element.VR, blanked_pixels(made, syntax))
+    try:
+        pixels = blanked_pixels(made, syntax)
+    except UNREADABLE as error:  # no rows, no bits: pixels of unknown size
+        raise DeidentificationError(f"pixels without a description: {error}", hint="") from error
+    cleaned = DataElement(element.tag, element.VR, pixels)
     cleaned.is_undefined_length = element.is_undefined_length
     made["PixelData"] = cleaned
 

@@ -1,6 +1,8 @@
 """A series is quarantined once, whole or not at all, and decided once."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,13 @@ def test_nothing_is_left_of_a_quarantine_that_failed(task: TaskFolder) -> None:
     with pytest.raises((TypeError, ValueError)):
         quarantine(task, entry(), np.zeros((0, 0, 7), dtype=np.uint8))
     assert quarantined(task) == [] and not list(task.quarantine.glob("q-*"))
+
+
+def test_deciding_needs_neither_dicom_nor_a_reader() -> None:
+    """`labloop` runs where neither is installed."""
+    code = "import sys, imaging.dataset.quarantine; print({'pydicom', 'rapidocr'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
 def test_a_record_that_was_spoilt_is_said_so(task: TaskFolder) -> None:

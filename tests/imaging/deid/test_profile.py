@@ -9,15 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import DataElement, Dataset, Sequence
+from pydicom.datadict import DicomDictionary
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from imaging.deid.dates import earlier_date, earlier_date_time, plain_time
 from imaging.deid.identity import days_earlier, remapped_uid
 from imaging.deid.profile import deidentify
 from imaging.deid.pseudonym import pseudonym
+from imaging.errors import DeidentificationError
 from tests.phi import SERIES, planted_in, planted_record, require
 
 SECRET = "a lab's key"
+TEXT_VRS = {"AE", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
+TEXT_TAGS = {tag: entry[0] for tag, entry in DicomDictionary.items() if entry[0] in TEXT_VRS}
 
 
 def planted_files() -> list[Path]:
@@ -160,6 +164,30 @@ def test_nothing_passes_where_the_table_is_silent(tag: int, vr: str, value: obje
     data = written(deidentify(before, SECRET)).lower()
     for text in (b"muster", b"anna", b"mrn-77", b"2023-06-07", b"1.2.3.4.5.6.7"):
         assert text not in data, text
+
+
+@given(tag=st.sampled_from(sorted(TEXT_TAGS)), is_nested=st.booleans())
+def test_no_element_of_the_standard_carries_a_name_through(tag: int, is_nested: bool) -> None:
+    """Every element of the dictionary that can hold text, at the top or in a sequence."""
+    item = Dataset()
+    item.add(DataElement(tag, TEXT_TAGS[tag], "of Anna Muster", validation_mode=0))
+    before = header(**({"SourceImageSequence": [item]} if is_nested else {}))
+    if not is_nested:
+        before.update(item)
+    found = [str(element.value).lower() for element in walked(deidentify(before, SECRET))]
+    assert not [text for text in found if "muster" in text]
+
+
+def test_a_patients_number_is_no_number_of_a_series() -> None:
+    made = deidentify(header(PatientID="4711471", SeriesNumber=4711471, InstanceNumber=3), SECRET)
+    assert "SeriesNumber" not in made and made.InstanceNumber == 3
+
+
+def test_pixels_that_nothing_describes_are_refused() -> None:
+    before = header()
+    before.add_new("PixelData", "OW", b"Muster^Anna ")
+    with pytest.raises(DeidentificationError, match="without a description"):
+        deidentify(before, SECRET)
 
 
 def test_curves_overlays_and_the_preamble_go() -> None:

@@ -18,6 +18,7 @@ def items_answered(
     row: TaskRow,
     record: AnnotationRecord,
     read_again: Callable[[], TaskRow | None],
+    before: tuple[int, ...] | None = None,
 ) -> tuple[int, ...] | None:
     """The slice that each picture of the task showed to whoever answered; None for a picture.
 
@@ -26,6 +27,9 @@ def items_answered(
         row: the task in Label Studio, as it was listed.
         record: the answer.
         read_again: the task as it is now.
+        before: the slices that this annotation was about so far; none for the copy of a label that
+            came with the image, which was drawn by nobody who saw what was appended. None for a
+            new annotation.
 
     Raises:
         CodecError: the task does not say, so that nobody could tell what was answered.
@@ -36,7 +40,10 @@ def items_answered(
         fresh = read_again()
         data = fresh.data if fresh else data
     answered_at = parse_utc(record.updated_at)
-    items = items_seen(data, record.results, answered_at, record.lead_time_s)
+    lead_time_s = record.lead_time_s if before is None else None
+    items = items_seen(data, record.results, answered_at, lead_time_s)
+    if items is not None and before is not None and len(before) > len(items):
+        items = before  # the list only ever grows
     with suppress(RecordError):  # a broken case.json says nothing about the answer
         _check_kind(items, task, row.case)
     return items

@@ -260,7 +260,11 @@ class Reconciler:
             self.memory.saw_copy(project, row.id, number, record.updated_at)
             return 0
         if not record.skipped:
-            items = items_answered(self.task, row, record, lambda: self.source.row(project, row.id))
+            is_copy = number in self.memory.copies(project, row.id)
+            before = () if is_copy else known.record.items if known else None
+            items = items_answered(
+                self.task, row, record, lambda: self.source.row(project, row.id), before
+            )
             record = replace(record, items=items)
         self._write(record, self._model_version(answer))
         self.memory.forget_copy(project, row.id, number)

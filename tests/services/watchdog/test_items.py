@@ -106,6 +106,41 @@ def test_an_editor_that_was_open_when_slices_were_appended_did_not_show_them(
     assert landed(desk, case).items == ((0, 3, 7, 4, 5) if seen else (0, 3, 7))
 
 
+def test_an_edit_is_about_the_slices_that_counted_before_and_those_it_draws_on(
+    desk: Desk,
+) -> None:
+    case, ls_task = volume(desk, (0, 3, 7))
+    extend(desk, case, ls_task, (4, 5))
+    number = desk.source.annotate(ls_task, [DRAWN], lead_time=600)
+    desk.catch_up()
+    for results, items in (
+        ([], (0, 3, 7)),
+        ([DRAWN | {"item_index": 4}], (0, 3, 7, 4, 5)),
+        ([DRAWN], (0, 3, 7, 4, 5)),
+    ):
+        desk.time.wait(300)
+        desk.source.edit(ls_task, number, result=results, lead_time=1)
+        desk.catch_up()
+        assert landed(desk, case).items == items
+
+
+def test_the_copy_of_a_label_map_says_nothing_about_slices_appended_to_its_task(
+    desk: Desk,
+) -> None:
+    """The label map came later than the slices; its copy shows nothing on them."""
+    case, ls_task = volume(desk, (0, 3, 7), imported=[DRAWN])
+    extend(desk, case, ls_task, (4, 5))
+    old = "2020-01-01T00:00:00.000000Z"
+    digest = _digest_of([DRAWN])
+    import_label_map(desk.task, case, block(2), shown_digest=digest, updated_at=old)
+    desk.compare()
+    desk.time.wait(300)
+    (copy,) = desk.source.tasks[ls_task].annotations
+    desk.source.edit(ls_task, copy, result=[DRAWN | {"item_index": 2}], lead_time=1)
+    assert desk.catch_up() == 1
+    assert current_answers(desk.task, case)[0].items == (0, 3, 7)
+
+
 def test_slices_appended_and_answered_after_the_listing_are_read_again(desk: Desk) -> None:
     case, ls_task = volume(desk, (0, 3, 7))
     listed = desk.source.row(1, ls_task)

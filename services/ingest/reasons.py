@@ -9,7 +9,7 @@ VOLUME = "a NIfTI or NRRD file, or a whole DICOM series"
 REASONS: dict[str, tuple[str, str]] = {
     "empty": (f"{PICTURE}; {VOLUME}", "The copy did not succeed: copy it again."),
     "not-an-image": (
-        f"{PICTURE}; a list of cases is called cases.csv and lies in rawdata itself",
+        f"{PICTURE}, or {VOLUME}; a list of cases is called cases.csv and lies in rawdata itself",
         "Export it as PNG, JPEG or TIFF, or keep it outside rawdata.",
     ),
     "truncated": ("a whole file", "The copy or export was cut off: copy it again."),
@@ -125,6 +125,21 @@ REASONS |= {
         "volumes of the modality that task.yaml names",
         "Drop it in a task of its own modality: values mean something else there.",
     ),
+    "too-few-slices": ("a series of at least three slices", EXPORT),
+    "missing-slices": ("a series without gaps", EXPORT),
+    "uneven-spacing": ("slices at even distances", EXPORT),
+    "duplicate-slices": (
+        "one image for each place",
+        "Export the series alone; time points and echoes need headers that tell them apart.",
+    ),
+    "mixed-matrix": ("images of one size and field of view in a series", EXPORT),
+    "mixed-orientation": ("images in one plane in a series", EXPORT),
+    "localizer": ("a series that makes a volume", "Nothing: a localizer is no volume."),
+    "not-a-stack": ("slices that lie behind each other", EXPORT),
+    "no-position": ("images that say where they lie (Image Position Patient)", EXPORT),
+    "no-orientation": ("an image that says how it lies in the patient", EXPORT),
+    "no-spacing": ("images that say how large a pixel is (Pixel Spacing)", EXPORT),
+    "colour": ("grey values", "Drop colour pictures, saved as PNG, in a task of pictures."),
     "late-slices": (
         "all images of a series together, within three quiet times of each other",
         "Take the series' folder out of rawdata and drop all of the series again; it becomes a "

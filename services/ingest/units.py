@@ -111,13 +111,18 @@ class Roles:
         return key, 0
 
 
-def units_of(roles: Iterable[tuple[str, Role]]) -> list[Unit]:
-    """The images among some files as cases, by key; label maps are passed over."""
+def units_of(roles: Iterable[tuple[str, Role]], count: int) -> list[Unit]:
+    """The images among some files as cases, by key; label maps are passed over.
+
+    Args:
+        roles: path and role of each file.
+        count: channels of a case; with one, every image is a case, whatever the others' names.
+    """
     found: dict[str, Unit] = {}
     for path, role in roles:
         if role.part != "image":
             continue
-        unit = found.setdefault(role.key, Unit(role.key))
+        unit = found.setdefault(role.key if count > 1 else path, Unit(role.key))
         unit.rivals |= role.channel in unit.paths
         unit.paths.setdefault(role.channel, path)
     return [found[key] for key in sorted(found)]

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 
 from imaging.dataset.cases import CaseRecord
 from imaging.io.sniff import DICOM, NIFTI, NRRD
+from imaging.io.volumes import read_volume
 from imaging.layout import TaskFolder
 from services.ingest.attempt import Attempts
 from services.ingest.dicom_visit import DicomVisit
 from services.ingest.errors import RefusedError
 from services.ingest.formats import Formats
+from services.ingest.inside import held_paths
 from services.ingest.ledger import Row
 from services.ingest.settle import Settling
 from services.ingest.sync import TaskSync
-from services.ingest.take import Intake, land_classes
+from services.ingest.take import Intake, land_classes, refused_links
 from services.ingest.take_labels import land_labels
 from services.ingest.take_volume import take_files
 from services.ingest.tree import is_contest_input
@@ -78,8 +80,10 @@ class VolumeVisit:
 
     def _refuse_stranger(self, item: Settling) -> Row | None:
         found = self.formats.of(item)
-        what = f"a {found} picture" if found else "neither NIfTI, NRRD nor DICOM"
-        raise RefusedError("not-a-volume", what)
+        if found is None:
+            with refused_links(), held_paths(self.task.rawdata, [item.found.path]) as (file,):
+                read_volume(file)  # knows what it seems to be
+        raise RefusedError("not-a-volume", f"a {found} picture")
 
     def newest_s(self, key: str) -> float:
         """When the last new file came to the folders of a case."""
@@ -137,7 +141,7 @@ class _Files:
             self.coming.add(role.key)
 
     def take_all(self) -> None:
-        units = units_of(self.found)
+        units = units_of(self.found, self.roles.count)
         taken = 0
         for unit in units:
             keys = self.roles.label_keys(unit.key)
@@ -154,7 +158,9 @@ class _Files:
             self._take_label(label)
 
     def _take_unit(self, unit: Unit) -> None:
-        items = [self.images[path] for path, role in self.found if role.key == unit.key]
+        own = {unit.key} if self.roles.count > 1 else set()
+        paths = [path for path, role in self.found if role.key in own] or unit.in_order()
+        items = [self.images[path] for path in paths]
 
         def take() -> Sequence[Row] | None:
             if unit.rivals:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from isal import igzip
 
 from imaging.dataset.annotations import current_answers
 from imaging.dataset.base import read_base
@@ -84,6 +85,14 @@ def test_the_same_voxels_twice_are_refused(lab: Lab) -> None:
     lab.settle(20)
     assert list(lab.cases()) == ["a.nii.gz"]
     assert lab.cases()["a.nii.gz"].case in lab.refusals()["duplicate"]
+
+
+def test_two_files_of_one_name_are_two_cases(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.drop("a.nii.gz", volume(1))
+    lab.drop("a.nii", igzip.decompress(volume(2)))
+    lab.settle(20)
+    assert len(lab.cases()) == 2
 
 
 def test_pictures_and_papers_are_refused_in_a_task_of_volumes(lab: Lab) -> None:

@@ -3,10 +3,10 @@
     gunicorn --workers 1 --threads 8 'ml_backend.adapter:app()'      label-studio-ml 1.0.9
     init_app(LabloopModel)                                            the 2.0 API
 
-It needs NAS_ROOT and LABLOOP_TASK, and OpenVINO, Pillow and numpy beside label-studio-ml; no
-torch. It is not a second product: no token, no queue, no pushed predictions, and so no slices
-appended to the tasks of volumes, which it answers like any others. Both APIs are told apart by
-their constructor, as their version numbers overlap in the wild.
+It needs NAS_ROOT and LABLOOP_TASK, and what the extra `ml-backend` installs beside
+label-studio-ml; no torch. It is not a second product: no token, no queue, no pushed predictions,
+and so no slices appended to the tasks of volumes, which it answers like any others. Both APIs are
+told apart by their constructor, as their version numbers overlap in the wild.
 
 1.0.9 makes a model object for each /setup and 2.0 for each request, so the weights live outside.
 """

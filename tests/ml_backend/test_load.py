@@ -22,8 +22,6 @@ from ml_backend.pictures import Pictures
 from tests.imaging.dataset.volume_lab import SIDES, volume_record
 from tests.ml_backend.fakes import TASK, add_volume
 
-pytestmark = pytest.mark.slow
-
 SMALL = {"patch_X": 16, "patch_Y": 16, "patch_Z": 16, "widths": "4 8", "stem_stride": 1}
 CONFIG = TaskConfig(
     kind="segmentation",
@@ -56,6 +54,7 @@ def untrained(folder: Path) -> Bundle:
     return write_bundle(bundle, dict(build_network(recipe).state_dict()))
 
 
+@pytest.mark.slow
 def test_a_bundle_for_volumes_answers_on_the_slices_of_a_task(tmp_path: Path) -> None:
     nas = Nas(tmp_path)
     untrained(nas.model(TASK).version("model-20260314T093102Z-41ac"))

@@ -11,11 +11,15 @@ import pytest
 from imaging.io.nifti import read_label_volume, read_nifti, write_nifti
 from imaging.io.volumes import read_volume
 from imaging.volume import grid_of
+from stack.bootstrap import init_nas
+from stack.cli import main
 from stack.errors import RefusedError, UsageError
+from stack.home import Home
 from stack.predict_volumes import predict_volumes
 from tests.dicom_phantoms import small_scan, write_scan
 from tests.imaging.dataset.volume_lab import SIDES, make_grid
-from tests.ml_backend.fakes import FakeVolumePredictor, block_voxels
+from tests.ml_backend.fakes import TASK, FakeVolumePredictor, block_voxels
+from tests.ml_backend.test_load import untrained
 
 
 @dataclass
@@ -143,3 +147,22 @@ def test_two_volumes_of_one_name_collide(folder: Path) -> None:
     write_nifti(folder / "other" / "a.nii", block_voxels(), make_grid())
     with pytest.raises(UsageError, match="called a"):
         predict_volumes(Model("v1"), [folder / "a.nii.gz", folder / "other" / "a.nii"], folder)
+
+
+@pytest.mark.slow
+def test_the_verb_answers_about_volumes_with_a_model_for_volumes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(folder / "home")
+    nas = init_nas(home.nas_folder)
+    nas.task(TASK).root.mkdir()
+    untrained(nas.model(TASK).version("model-1"))
+    out = folder / "out"
+    files = [str(folder / "a.nii.gz"), str(folder / "b.nii.gz")]
+    words = ["predict", TASK, *files, "-o", str(out), "--version", "model-1"]
+    assert main([*words, "--home", str(home.root)]) == 0
+    assert "2 of 2 answered" in capsys.readouterr().out
+    for name in ("a.nii.gz", "b.nii.gz"):
+        grid = read_nifti(folder / name).grid
+        assert read_nifti(out / name).grid == grid
+        assert read_label_volume(out / name, grid).max() <= 2

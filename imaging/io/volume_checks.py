@@ -18,6 +18,7 @@ from imaging.volume import Grid, grid_of
 ORDINARY = ("uint8", "int16", "uint16", "int32", "float32")  # the types a Volume holds
 # deflate cannot do better: 258 bytes for two bits, see RFC 1951.
 MAX_DEFLATE_RATIO = 1032
+NOT_FINITE = "were not finite numbers"
 MAX_NON_FINITE = 0.5  # share of the voxels
 
 
@@ -140,9 +141,7 @@ def _mended(voxels: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
         )
     lowest = voxels[~bad].min()
     voxels[bad] = lowest
-    return voxels, (
-        f"{count} voxels were not finite numbers; {lowest:g}, the smallest value, stands there",
-    )
+    return voxels, (f"{count} voxels {NOT_FINITE}; {lowest:g}, the smallest value, stands there",)
 
 
 def _whole(voxels: NDArray[Any]) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from imaging.io.inflate import regular_file
 from imaging.io.nifti import read_nifti
 from imaging.io.nrrd import read_nrrd, read_nrrd_with_header, segment_names
 from imaging.io.sniff import DICOM, NIFTI, NRRD, describe_stranger, volume_format
-from imaging.io.volume_checks import LIMITS, VolumeLimits
+from imaging.io.volume_checks import LIMITS, NOT_FINITE, VolumeLimits
 from imaging.labels import MAX_LABELS, LabelScheme
 from imaging.volume import Grid, Volume
 
@@ -63,8 +63,9 @@ def read_labels(path: Path, grid: Grid, scheme: LabelScheme | None) -> LabelArra
     else:
         volume, pairs = read_nrrd_with_header(path)
         names = segment_names(pairs)
-    if volume.notes and volume.voxels_CXYZ.dtype.kind == "f":
-        raise VolumeError(f"a label map where {volume.notes[0]}", reason="label-values")
+    strange = next((note for note in volume.notes if NOT_FINITE in note), None)
+    if strange is not None:
+        raise VolumeError(f"a label map where {strange}", reason="label-values")
     check_same_place(volume.grid, grid)
     values_XYZ = volume.voxels_CXYZ[0]
     if names and scheme is not None:

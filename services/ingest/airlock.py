@@ -13,7 +13,7 @@ from pydicom import Dataset
 from imaging.dataset.quarantine import QuarantineEntry, find, quarantine
 from imaging.deid.burned_in import BurnedIn
 from imaging.deid.redact import boxes_on_grid, redact
-from imaging.io.dicom.pixels import stored_pixels
+from imaging.io.dicom.pixels import PixelSource
 from imaging.io.dicom.series import Series
 from imaging.layout import TaskFolder
 from imaging.volume import Volume, to_stored
@@ -78,8 +78,9 @@ def _is_resampled(series: Series) -> bool:
 
 
 def _stored(series: Series) -> Iterator[NDArray[np.generic]]:
+    source = PixelSource(series.stack.frames)
     for frame in series.stack.frames:
-        yield stored_pixels(frame).astype(np.float32) * frame.slope + frame.intercept
+        yield source.stored(frame).astype(np.float32) * frame.slope + frame.intercept
 
 
 def _as_acquired(volume: Volume) -> NDArray[np.generic]:

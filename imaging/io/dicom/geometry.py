@@ -24,6 +24,7 @@ MAX_MULTIPLE_ERROR = 0.1  # of the step: how well a gap has to be a multiple of 
 MAX_STEP_RATIO = 2.0  # of the largest step to the smallest; beyond it too much would be invented
 MAX_DRIFT = 0.1  # of a pixel: slices that slide sideways less than this stand upright
 MAX_TILT_DEG = 45.0
+MAX_PLANES = 64  # of one series: beyond it, a film that turns around the patient
 MAX_PARTS = 8  # time points of one series that become cases of their own
 MAX_GROWTH = 2.0  # of rows and columns, when tilted slices are brought upright
 SHOWN = 5
@@ -66,6 +67,9 @@ def by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Images parted by orientation, field of view and kind, largest part first.
 
     Images of another matrix stay together where they show the same field of view.
+
+    Raises:
+        VolumeError: reason `mixed-orientation`: hardly two lie in one plane.
     """
     parts: list[list[Frame]] = []
     for frame in frames:
@@ -75,6 +79,11 @@ def by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
                 break
         else:
             parts.append([frame])
+        if len(parts) > MAX_PLANES:
+            raise VolumeError(
+                f"images in more than {MAX_PLANES} planes or matrices in one series: no volume",
+                reason="mixed-orientation",
+            )
     return sorted(parts, key=len, reverse=True)
 
 

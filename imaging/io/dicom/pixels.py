@@ -5,13 +5,16 @@ pydicom's plugins: GDCM for JPEG, OpenJPEG for JPEG 2000, CharLS for JPEG-LS; RL
 """
 
 import struct
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.encaps import generate_frames
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
+from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless
 
 from imaging.errors import VolumeError
 from imaging.io.dicom.frames import Frame
@@ -20,23 +23,38 @@ from imaging.io.dicom.header import DicomFile, explained, whole_dataset
 JPEG_SIZE_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 
 
-def stored_pixels(frame: Frame) -> NDArray[Any]:
-    """The stored values of one image, before any rescaling.
+class PixelSource:
+    """Stored values of images; a compressed file of many is read once for all of them."""
 
-    Returns:
-        HW integers; bits beyond BitsStored (overlays of old scanners) are taken off.
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        counts = Counter(frame.file for frame in frames)
+        self._whole = {
+            file: _whole(file)
+            for file, count in counts.items()
+            if count > 1 and file.pixels_at is None
+        }
 
-    Raises:
-        VolumeError: `broken`: they cannot be decoded; `truncated`; `too-many-voxels`: the
-            compressed stream claims another size than the header.
-        OSError: the file cannot be read.
-    """
-    file = frame.file
-    if file.pixels_at is not None and file.header.original_encoding[1] is not None:
-        raw_HW = _plain(file, frame)
-    else:
-        raw_HW = _decoded(file, frame)
-    return _within_bits(raw_HW, file)
+    def stored(self, frame: Frame) -> NDArray[Any]:
+        """The stored values of one image, before any rescaling.
+
+        Returns:
+            HW integers; bits beyond BitsStored (overlays of old scanners) are taken off.
+
+        Raises:
+            VolumeError: `broken`: they cannot be decoded; `truncated`; `too-many-voxels`: the
+                compressed stream claims another size than the header.
+            OSError: the file cannot be read.
+        """
+        file = frame.file
+        if file.pixels_at is not None:
+            return _within_bits(_plain(file, frame), file)
+        dataset = self._whole.get(file) or _whole(file)
+        return _within_bits(_decoded(dataset, frame), file)
+
+
+def _whole(file: DicomFile) -> Dataset:
+    with explained("pixels that cannot be decoded"):
+        return whole_dataset(file.path, file.header)
 
 
 def _plain(file: DicomFile, frame: Frame) -> NDArray[Any]:
@@ -71,17 +89,17 @@ def _swapped_bytes(file: DicomFile, start: int, frame: Frame) -> NDArray[Any]:
     return flat.view(f"{_kind(file)}1").reshape(rows, columns)
 
 
-def _decoded(file: DicomFile, frame: Frame) -> NDArray[Any]:
+def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
     rows, columns = frame.shape_HW
+    syntax = dataset.file_meta.TransferSyntaxUID
     with explained("pixels that cannot be decoded"):
-        dataset = whole_dataset(file.path, file.header)
-        if file.syntax != DeflatedExplicitVRLittleEndian:
+        if syntax.is_encapsulated:
             _check_stream(dataset, frame)
         try:
             pixels: NDArray[Any] = pixel_array(dataset, index=frame.number, raw=True)
         except RuntimeError as error:  # pydicom: no plugin could
             raise VolumeError(
-                f"pixels that cannot be decoded ({file.header.file_meta.TransferSyntaxUID.name})",
+                f"pixels that cannot be decoded ({syntax.name})",
                 reason="broken",
             ) from error
     if pixels.shape != (rows, columns):
@@ -91,11 +109,10 @@ def _decoded(file: DicomFile, frame: Frame) -> NDArray[Any]:
     return pixels
 
 
-def _check_stream(dataset: Any, frame: Frame) -> None:
+def _check_stream(dataset: Dataset, frame: Frame) -> None:
     """Make sure that a compressed image is as large as the header says, before it is decoded."""
     count = int(dataset.get("NumberOfFrames") or 1)
-    streams = generate_frames(dataset.PixelData, number_of_frames=count)
-    data = next(part for number, part in enumerate(streams) if number == frame.number)
+    data = get_frame(dataset.PixelData, frame.number, number_of_frames=count)
     rows, columns = frame.shape_HW
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == RLELossless:
@@ -103,7 +120,9 @@ def _check_stream(dataset: Any, frame: Frame) -> None:
             raise VolumeError("compressed pixels that end too early", reason="truncated")
         return
     found = _j2k_size(data) if syntax in JPEG2000TransferSyntaxes else _jpeg_size(data)
-    if found is not None and found != (rows, columns):
+    if found is None:
+        raise VolumeError("a compressed image without its size", reason="broken")
+    if found != (rows, columns):
         raise VolumeError(
             f"a compressed image of {found[0]} × {found[1]} pixels, the header says "
             f"{rows} × {columns}",
@@ -139,8 +158,9 @@ def _within_bits(raw_HW: NDArray[Any], file: DicomFile) -> NDArray[Any]:
     size = raw_HW.dtype.itemsize * 8
     native = np.dtype(f"{_kind(file)}{raw_HW.dtype.itemsize}")
     values = raw_HW.astype(native, copy=False)
-    if stored == allocated == size or file.pixels_at is None:
-        return values
+    syntax = header.file_meta.TransferSyntaxUID
+    if stored == allocated == size or (syntax.is_encapsulated and syntax != RLELossless):
+        return values  # a decoder of JPEG's family gives so many bits and no more
     # Shifting to the top and back takes off what lies above, and carries the sign down.
     return (values << (size - 1 - high)) >> (size - stored)
 

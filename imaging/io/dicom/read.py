@@ -19,7 +19,7 @@ from imaging.io.dicom.frames import Frame
 from imaging.io.dicom.geometry import Placing, Stack
 from imaging.io.dicom.header import quiet, text_of
 from imaging.io.dicom.labels import read_label_object
-from imaging.io.dicom.pixels import stored_pixels
+from imaging.io.dicom.pixels import PixelSource
 from imaging.io.dicom.series import Series
 from imaging.io.volume_checks import LIMITS, VolumeLimits
 from imaging.volume import FloatArray, Volume, to_ras
@@ -52,7 +52,7 @@ def read_series(series: Series, limits: VolumeLimits = LIMITS) -> Volume:
         raise VolumeError(
             f"{count} voxels, more than {limits.max_voxels}", reason="too-many-voxels"
         )
-    if any(text_of(header, "ModalityLUTSequence") for header in series.headers):
+    if any("ModalityLUTSequence" in header for header in series.headers):
         raise VolumeError("values that need a table (Modality LUT)", reason="voxel-type")
     with quiet():
         voxels_DHW = _exact(stack) if stack.placing is None else _resampled(stack, stack.placing)
@@ -63,25 +63,25 @@ def read_series(series: Series, limits: VolumeLimits = LIMITS) -> Volume:
 
 def _exact(stack: Stack) -> NDArray[Any]:
     """Images stacked as they are: slices, rows, columns."""
-    first = stored_pixels(stack.frames[0])
+    source = PixelSource(stack.frames)
+    first = source.stored(stack.frames[0])
     shape = (len(stack.frames), *first.shape)
     stored_DHW = np.empty(shape, dtype=first.dtype)
 
     def load(slices: range) -> list[_Extent]:
-        return [_load(stored_DHW, k, stack.frames[k]) for k in slices]
+        return [_load(stored_DHW, k, source.stored(stack.frames[k]), stack) for k in slices]
 
     extents = [one for part in _in_threads(load, len(stack.frames)) for one in part]
     return _rescaled(stored_DHW, stack.frames, extents)
 
 
-def _load(stored_DHW: NDArray[Any], k: int, frame: Frame) -> _Extent:
-    pixels_HW = stored_pixels(frame)
+def _load(stored_DHW: NDArray[Any], k: int, pixels_HW: NDArray[Any], stack: Stack) -> _Extent:
     if pixels_HW.dtype != stored_DHW.dtype:
         raise VolumeError(
             f"images of {pixels_HW.dtype} and {stored_DHW.dtype} in one series", reason="voxel-type"
         )
     stored_DHW[k] = pixels_HW
-    return _extent(pixels_HW, frame)
+    return _extent(pixels_HW, stack.frames[k])
 
 
 def _extent(pixels_HW: NDArray[Any], frame: Frame) -> _Extent:
@@ -120,12 +120,13 @@ def _resampled(stack: Stack, placing: Placing) -> NDArray[Any]:
     columns, rows, _ = stack.grid.stored_shape
     made_DHW = np.empty((len(stack.frames), rows, columns), dtype=np.float32)
     lowest = np.empty(len(stack.frames))
+    source = PixelSource(stack.frames)
     is_whole = all(f.slope.is_integer() and f.intercept.is_integer() for f in stack.frames)
 
     def place(part: range) -> None:
         for k in part:
             frame = stack.frames[k]
-            values_HW = stored_pixels(frame).astype(np.float64) * frame.slope + frame.intercept
+            values_HW = source.stored(frame).astype(np.float64) * frame.slope + frame.intercept
             lowest[k] = values_HW.min()
             across = _along(values_HW, placing.rows[k], rows)
             made_DHW[k] = _along(across.T, placing.columns[k], columns).T

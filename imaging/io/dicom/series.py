@@ -24,7 +24,7 @@ from imaging.io.dicom.geometry import (
     stack_of,
 )
 from imaging.io.dicom.header import DicomFile, quiet, read_header, text_of
-from imaging.io.dicom.pixels import stored_pixels
+from imaging.io.dicom.pixels import PixelSource
 from imaging.io.dicom.references import referenced_series
 from imaging.io.volume_checks import LIMITS, VolumeLimits
 
@@ -163,7 +163,11 @@ class _Sorting:
                 paths.append(file.path)
         for paths, why in unplaced.values():
             self.refuse(paths, why)
-        parts = by_plane(frames)
+        try:
+            parts = by_plane(frames)
+        except VolumeError as error:
+            self.refuse(_paths(frames), error)
+            return
         for number, part in enumerate(parts):
             name = f"part {number + 1} of {len(parts)}" if len(parts) > 1 else ""
             try:
@@ -222,11 +226,13 @@ def _without_repetitions(part: Sequence[Frame]) -> tuple[list[Frame], tuple[Path
         VolumeError: reason `duplicate-slices`: images at one place that differ.
     """
     kept, repeated, differing = [], [], []
-    for place in by_place(part):
+    places = by_place(part)
+    source = PixelSource([frame for place in places if len(place) > 1 for frame in place])
+    for place in places:
         kept.append(place[0])
         if len(place) == 1:
             continue
-        if len({_pixel_digest(frame) for frame in place}) > 1:
+        if len({_pixel_digest(source, frame) for frame in place}) > 1:
             differing.append(float(place[0].position @ place[0].normal))
         repeated += [frame.file.path for frame in place[1:]]
     if differing:
@@ -240,8 +246,8 @@ def _without_repetitions(part: Sequence[Frame]) -> tuple[list[Frame], tuple[Path
     return kept, tuple(dict.fromkeys(repeated))
 
 
-def _pixel_digest(frame: Frame) -> str:
-    pixels_HW = stored_pixels(frame)
+def _pixel_digest(source: PixelSource, frame: Frame) -> str:
+    pixels_HW = source.stored(frame)
     scale = f"{frame.shape_HW} {frame.slope} {frame.intercept}"
     return hashlib.sha256(pixels_HW.astype("<i4").tobytes() + scale.encode()).hexdigest()
 

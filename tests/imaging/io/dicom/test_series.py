@@ -87,3 +87,130 @@ def test_an_image_of_finer_matrix_over_the_same_field_of_view_joins(tmp_path: Pa
     volume = read_series(series)
     stored = to_stored(volume.voxels_CXYZ[0], volume.grid)
     assert np.array_equal(stored, ramp().transpose(2, 1, 0).astype(np.int16) - 1024)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "word"),
+    [
+        ("EchoTime", (30, 100), "echo time"),
+        ("TemporalPositionIdentifier", (1, 2), "time"),
+        ("DiffusionBValue", (0.0, 1000.0), "b value"),
+        ("ImageType", (["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]), "image type"),
+    ],
+)
+def test_several_volumes_in_one_series_are_split_by_what_tells_them_apart(
+    tmp_path: Path, keyword: str, values: tuple[object, ...], word: str
+) -> None:
+    files = []
+    for number, value in enumerate(values):
+
+        def tell(k: int, dataset: Dataset, number: int = number, value: object = value) -> None:
+            setattr(dataset, keyword, value)
+            dataset.SOPInstanceUID += f".{number}"
+            dataset.PixelData = bytes(len(dataset.PixelData))  # the same in both
+
+        files += write_scan(tmp_path / str(number), small_scan(modality="MR"), tell)
+    found = sort_dicom(files)
+    assert [one.part for one in found.series] == [f"{word} 1 of 2", f"{word} 2 of 2"]
+    assert found.series[0].files == tuple(files[:5]) and not found.refused
+
+
+def test_more_time_points_than_anybody_would_label_are_refused(tmp_path: Path) -> None:
+    def tell(k: int, dataset: Dataset) -> None:
+        dataset.TemporalPositionIdentifier = 1 + k // 3
+        dataset.ImagePositionPatient = [0, 0, k % 3]
+
+    files = write_scan(tmp_path, small_scan(stored_DHW=ramp((27, 4, 5))), tell)
+    assert reasons(sort_dicom(files)) == ["not-3d"]
+
+
+def test_localizers_are_set_apart_from_the_slices(tmp_path: Path) -> None:
+    def across(k: int, dataset: Dataset) -> None:
+        if k == 0:
+            dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+            dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+
+    found = sort_dicom(write_scan(tmp_path, small_scan(), across))
+    assert len(found.series[0].files) == 4 and reasons(found) == ["localizer"]
+    assert found.refused[0].files[0].name == "1-000.dcm"
+
+
+def test_slightly_uneven_slices_are_resampled_and_say_so(tmp_path: Path) -> None:
+    places = (0.0, 2.0, 4.6, 7.0, 9.0)
+
+    def shift(k: int, dataset: Dataset) -> None:
+        dataset.ImagePositionPatient = [0, 0, places[k]]
+        set_pixels(dataset, np.full((6, 7), round(100 * places[k]), dtype=np.uint16))
+
+    (series,) = sort_dicom(write_scan(tmp_path, small_scan(intercept=0.0), shift)).series
+    assert "2.000 to 2.600 mm apart" in series.notes[0]
+    volume = read_series(series)
+    stored = to_stored(volume.voxels_CXYZ[0], volume.grid)
+    # The value is the place: linear interpolation gives back where each slice is now.
+    assert np.allclose(stored[0, 0], 100 * np.linspace(0, 9, stored.shape[2]), atol=0.51)
+
+
+def test_slices_a_hair_off_an_even_grid_stay_as_they_are(tmp_path: Path) -> None:
+    def shift(k: int, dataset: Dataset) -> None:
+        dataset.ImagePositionPatient = [0, 0, 2.5 * k + 0.02 * (k % 2)]
+
+    (series,) = sort_dicom(write_scan(tmp_path, small_scan(), shift)).series
+    assert not series.notes and series.stack.placing is None
+
+
+def test_two_orientations_of_enough_slices_are_two_volumes(tmp_path: Path) -> None:
+    def turn(k: int, dataset: Dataset) -> None:
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        dataset.ImagePositionPatient = [0, 3 * k, 0]
+        dataset.SOPInstanceUID += ".9"
+
+    files = write_scan(tmp_path / "a", small_scan())
+    files += write_scan(tmp_path / "b", small_scan(), turn)
+    found = sort_dicom(files)
+    assert [one.part for one in found.series] == ["part 1 of 2", "part 2 of 2"]
+    assert not found.refused
+
+
+def test_an_image_in_two_files_is_taken_once(tmp_path: Path) -> None:
+    files = write_scan(tmp_path, small_scan())
+    copy = tmp_path / "copy.dcm"
+    copy.write_bytes(files[2].read_bytes())
+    (series,) = sort_dicom([*files, copy]).series
+    assert len(series.files) == 5 and series.repeated == (copy,)
+    assert "1 images that repeat" in series.notes[0]
+
+
+def test_files_without_preamble_and_without_uids_are_read(tmp_path: Path) -> None:
+    def strip(k: int, dataset: Dataset) -> None:
+        dataset.SeriesInstanceUID = ""
+
+    files = write_scan(tmp_path, small_scan(), strip)
+    for path in files:
+        data = path.read_bytes()
+        path.write_bytes(data[144 + int.from_bytes(data[140:144], "little") :])
+    (series,) = sort_dicom(files).series
+    assert np.array_equal(read_series(series).voxels_CXYZ.shape, (1, 7, 6, 5))
+
+
+def test_a_damaged_file_at_the_end_is_named_and_noted(tmp_path: Path) -> None:
+    files = write_scan(tmp_path, small_scan())
+    files[4].write_bytes(files[4].read_bytes()[:-20])
+    found = sort_dicom(files)
+    assert reasons(found) == ["truncated"] and found.refused[0].files == (files[4],)
+    assert "damaged" in found.series[0].notes[0]
+
+
+def test_no_message_holds_what_a_header_says_about_a_person(tmp_path: Path) -> None:
+    def spoil(k: int, dataset: Dataset) -> None:
+        dataset.PatientID = f"Muster^{k // 3}"
+        dataset.PatientBirthDate = "Muster"
+        dataset.Modality = "CT"
+
+    found = sort_dicom(write_scan(tmp_path, small_scan(patient="Muster"), spoil))
+    assert found.refused and not any("Muster" in one.text + one.hint for one in found.refused)
+
+
+def test_progress_is_told_for_every_file(tmp_path: Path) -> None:
+    calls: list[int] = []
+    sort_dicom(write_scan(tmp_path, small_scan()), progress=lambda: calls.append(1))
+    assert len(calls) == 5

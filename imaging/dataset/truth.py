@@ -63,8 +63,8 @@ def truth_of(
         if case.volume is not None and config.kind == "segmentation":
             return _volume_truth(answers, case.volume, config, base)
         return _consensus(answers, case, config)
-    except (ImagingError, MemoryError):
-        raise
+    except (ImagingError, MemoryError, ImportError):
+        raise  # none of them is the answers' fault
     except Exception as error:
         # Anybody may submit anything, and what the decoders did not think of must not stop the
         # rest of the task. No file is read here, so the error speaks about the answers.

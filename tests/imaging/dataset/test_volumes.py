@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from imaging.dataset import snapshot as snapshot_module
+from imaging.dataset import truth as truth_module
 from imaging.dataset.cases import load_case
 from imaging.dataset.snapshot import freeze_snapshot, load_snapshot, newest_snapshot
 from imaging.dataset.verify import problems_of
@@ -205,3 +206,18 @@ def test_verify_finds_a_label_map_on_another_grid_and_other_channels(tmp_path: P
 
 def _case(frozen, name):  # type: ignore[no-untyped-def]
     return next(one for one in frozen.cases if one.case == name)
+
+
+def test_a_library_that_is_not_installed_is_no_fault_of_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(tmp_path)
+    label_volumes(task, range(4))
+
+    def lacking(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
+
+    monkeypatch.setattr(truth_module, "_volume_truth", lacking)
+    with pytest.raises(ModuleNotFoundError):
+        freeze_snapshot(task, VOLUMES)
+    assert newest_snapshot(task) is None

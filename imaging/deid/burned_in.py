@@ -1,7 +1,7 @@
 """Text that is part of the pixels: a header's flag, and every slice looked at.
 
 Up to 300 slices are read one by one. Of longer stacks, blocks of neighbouring slices are read as
-their brightest and their darkest pixels: text on any one slice of a block shows in one of the two.
+their brightest and their darkest pixels: text on any one slice of a block mostly shows in one.
 Where something is read, the slices of the block are read one by one to say where it stands.
 Docs: docs/decisions/0012-airlock.md, with what is found and what is missed.
 """
@@ -23,7 +23,7 @@ from imaging.deid.reader import Box, Reading, text_reader
 Slice = NDArray[np.uint8]
 Boxes = Mapping[int, tuple[Box, ...]]  # number of a slice → where text stands on it
 
-LOOKS = 300  # at 35 to 60 ms each and two at a time: about 10 s of a long CT's minute
+LOOKS = 300  # at 80 ms of CPU time each and two at a time: 12 s of a long CT's minute
 WORKERS = 2  # the cores of a small box; more would take them from the others on it
 WAITING = 2 * WORKERS  # blocks held in memory
 LOCATED = 48  # slices read one by one after a block was hit; then its slices are taken together

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from imaging.errors import DeidentificationError
 
-# As the package's wheel has them (PP-OCRv6, small: Latin, Cyrillic, Greek, Chinese, Japanese …).
+# As the package's wheel has them (PP-OCRv6, small: digits, Latin, Chinese, Japanese).
 FIND, READ, TURN = (
     "PP-OCRv6_det_small.onnx",
     "PP-OCRv6_rec_small.onnx",
     "ch_ppocr_mobile_v2.0_cls_mobile.onnx",
 )
 # The shorter side that a picture is brought to at least. At 736, the default, 10 px letters are
-# found no more often, and it takes 2.5 times as long (docs/decisions/0012-airlock.md).
+# found no more often, and it takes more than twice as long (docs/decisions/0012-airlock.md).
 SIDE = 512
 LONGEST_ASPECT = 4  # of a picture; a strip of 3 × 700 pixels would be enlarged to 60 million
 # Weak findings are wanted too: `is_suspicious` in burned_in.py decides. Defaults: 0.5 and 0.5.

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 DOUBTFUL = frozenset(
     {"empty", "not-an-image", "not-a-volume", "truncated", "broken", "permission-denied"}
 )
+TELLING = frozenset({"unknown-class", "contradiction", "name-twice"})  # their texts quote names
 READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 Take = Callable[[], Sequence[Row] | None]
@@ -105,10 +106,7 @@ class Attempts:
         self.tools.nas.require_marker()
         paths = [item.found.path for item in items]
         try:
-            if nameless or len(paths) > 1:
-                where = reject_together(self.task, paths, refusal, nameless=nameless)
-            else:
-                where = reject(self.task, self.task.rawdata, paths[0], refusal)
+            where = self._reject(paths, refusal, nameless=nameless)
         except OSError as error:
             if error.errno not in READ_ONLY:
                 raise
@@ -120,6 +118,13 @@ class Attempts:
                 self.desk.done(path)
         if where:
             log.warning("task %s: %s: rejected/%s", self.task.name, refusal.reason, where)
+
+    def _reject(self, paths: Sequence[str], refusal: RefusedError, *, nameless: bool) -> str | None:
+        if nameless and refusal.reason in TELLING:
+            refusal = RefusedError(refusal.reason, "a folder's name or a line of cases.csv")
+        if nameless or len(paths) > 1:
+            return reject_together(self.task, paths, refusal, nameless=nameless)
+        return reject(self.task, self.task.rawdata, paths[0], refusal)
 
     def is_patient(self, items: Sequence[Settling], reason: str) -> bool:
         """Whether files that look bad may be copies that have stalled, and still get a while."""

@@ -7,14 +7,17 @@ many cases the sheet would group differently.
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from imaging.dataset.cases import load_case
+from imaging.io.casesheet import CaseRow
 from services.ingest.errors import RefusedError
 from services.ingest.ledger import Row
 from services.ingest.names import composed
 from services.ingest.reasons import BAD_CASE_LIST
-from services.ingest.take import Intake, land_classes, patient_of
+from services.ingest.take import Intake, land_classes, patient_of, row_of
 
+IMAGES = ("picture", "series")  # states of files that became cases
 log = logging.getLogger(__name__)
 
 
@@ -56,19 +59,30 @@ def apply_late(intake: Intake, rows: Iterable[Row], waiting: Iterable[str]) -> L
     labelled: list[str] = []
     regrouped = 0
     there = {composed(path) for path in waiting}
+    series: set[str] = set()  # cases of many files, of which one is enough
     for row in rows:
         there.add(composed(row.path))
-        if row.case is None or row.state != "picture" or intake.sheet is None:
+        if row.case is None or row.state not in IMAGES or row.case in series:
             continue
-        if intake.sheet.find(row.path) is None:
-            continue
+        if row.state == "series":
+            series.add(row.case)
         try:
-            patient = patient_of(intake, row.path)
-            regrouped += load_case(intake.task.case(row.case)).patient != patient
+            listed = row_of(intake, row.path)
+            if listed is None:
+                continue
+            regrouped += _is_regrouped(intake, row.path, row.case, listed)
             if land_classes(intake, row.path, row.case):
                 labelled.append(row.case)
         except RefusedError as refusal:
             log.warning("case %s: label not taken: %s", row.case, refusal.reason)
-    names = there | {path.rsplit("/", 1)[-1] for path in there}
-    listed = intake.sheet.rows if intake.sheet else {}
-    return Late(tuple(labelled), regrouped, sum(key not in names for key in listed))
+    folders = {str(folder) for path in there for folder in PurePosixPath(path).parents}
+    names = there | folders | {path.rsplit("/", 1)[-1] for path in there}
+    keys = intake.sheet.rows if intake.sheet else {}
+    return Late(tuple(labelled), regrouped, sum(key not in names for key in keys))
+
+
+def _is_regrouped(intake: Intake, path: str, case: str, listed: CaseRow) -> bool:
+    """Whether the sheet gives a case another patient than it has."""
+    if intake.config.is_volume and not listed.patient:
+        return False  # a volume's own patient stands in its header or name
+    return load_case(intake.task.case(case)).patient != patient_of(intake, path)

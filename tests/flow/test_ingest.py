@@ -15,7 +15,9 @@ from PIL import Image
 from imaging.dataset.cases import list_cases
 from imaging.layout import TaskFolder
 from services.ingest.sync import CALM_S
+from tests.dicom_phantoms import small_scan, write_scan
 from tests.flow.conftest import RealLabelStudio
+from tests.services.ingest.volumes import labels, volume
 
 pytestmark = pytest.mark.label_studio
 
@@ -114,6 +116,32 @@ def test_a_label_that_came_late_reaches_its_task_once(
     (row,) = label_studio.client.tasks(project.id)
     assert [result["type"] for result in row["annotations"][0]["result"]] == ["brushlabels"]
     assert len(row["annotations"]) == 1
+
+
+def test_volumes_are_served_by_slice_with_the_labels_that_came(
+    label_studio: RealLabelStudio, task_folder: TaskFolder, tmp_path: Path
+) -> None:
+    task, client = task_folder, label_studio.client
+    task.config.write_text("kind: segmentation\nmodality: CT\nlabels: [a, b]\n")
+    drop(task, "imagesTr/x_0000.nii.gz", volume(1))
+    drop(task, "labelsTr/x.nii.gz", labels())
+    write_scan(task.rawdata / "ct", small_scan())
+    env = environment(label_studio, tmp_path / "state")
+    command = [sys.executable, "-m", "services.ingest", "--once"]
+    subprocess.run(command, env=env, timeout=120, check=True)
+    project = client.find_project(task.name)
+    assert project is not None
+    rows = list(client.tasks(project.id))
+    cases = {case.case: case for case in list_cases(task)}
+    assert sorted(row["data"]["case"] for row in rows) == sorted(cases)
+    for row in rows:
+        facts = cases[row["data"]["case"]].volume
+        assert facts is not None and len(row["data"]["slices"]) == facts.plane.count
+        for url in row["data"]["slices"]:
+            picture = client.http.get(url)
+            assert picture.status_code == 200 and picture.content.startswith(b"\x89PNG")
+    (annotation,) = [one for row in rows for one in row["annotations"]]
+    assert {one["item_index"] for one in annotation["result"]} == set(range(4, 11))
 
 
 def test_of_two_tasks_of_a_case_only_one_that_nobody_touched_is_removed(

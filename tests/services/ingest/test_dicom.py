@@ -134,6 +134,24 @@ def test_cases_csv_names_a_folder_and_wins(lab: Lab) -> None:
     assert {case.metadata["scanner"] for case in cases} == {"A", "B"}
 
 
+def test_a_late_case_list_labels_series_and_names_no_absent_files(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.configure(ORGAN.replace("segmentation", "classification"))
+    drop_series(lab, "x/ct")
+    drop_series(lab, "liver/ct", 1)
+    lab.drop("unlabelled/z.txt", b"")
+    lab.settle(30)
+    assert "unknown-class" in lab.refusals()  # x is no class; its name is not told
+    assert "'x'" not in lab.refusals()["unknown-class"]
+    (case,) = lab.cases().values()
+    assert len(lab.label_studio.task_of(case.case)["annotations"]) == 1
+    lab.drop("cases.csv", b"file,label,patient\nliver/ct,liver,Ann\n")
+    lab.settle(30)
+    assert "gives 1 cases another patient" in caplog.text
+    assert "absent" not in caplog.text
+
+
 def test_nothing_of_a_series_happens_twice(lab: Lab) -> None:
     lab.configure(ORGAN)
     drop_series(lab, "a")

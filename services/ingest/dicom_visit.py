@@ -41,7 +41,7 @@ from services.ingest.units import Roles
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 10  # cases in a visit; a large CT takes half a minute
+IN_A_VISIT_S = 20.0  # no case is begun after that: other tasks wait, and Label Studio for these
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +81,9 @@ class DicomVisit:
             groups[self._group(item)].append(item)
         self._pass_over(groups.pop("directory", []))
         labels = groups.pop("labels", [])
-        for number, (key, items) in enumerate(sorted(self._cases(intake, groups).items())):
-            if number == AT_ONCE:
+        until_s = self.tools.clock() + IN_A_VISIT_S
+        for key, items in sorted(self._cases(intake, groups).items()):
+            if self.tools.clock() > until_s:
                 self.has_more = True
                 return
             self._take_case(intake, key, items)
@@ -93,6 +94,8 @@ class DicomVisit:
         for item in self.desk.items.values():
             top = _top(item.found.path)
             self._newest[top] = max(self._newest.get(top, -math.inf), item.since_s)
+        if len(self._heads) > 2 * len(self.desk) + 1000:
+            self._heads = {p: head for p, head in self._heads.items() if p in self.desk.items}
         decided: dict[str, bool] = {}
         rows = self.tools.ledger.held(self.task.name)
         for row in rows:
@@ -137,7 +140,7 @@ class DicomVisit:
         self, intake: Intake, groups: Mapping[str, list[Settling]]
     ) -> dict[str, list[tuple[str, list[Settling]]]]:
         """Series by case, in the order of its channels; without channels each is a case."""
-        if not intake.config.volume.channels:
+        if len(intake.config.volume.channels) <= 1:
             return {key: [(key, items)] for key, items in groups.items()}
         roles = Roles(intake.config.volume.channels, intake.sheet)
         found: dict[str, dict[tuple[int, str], list[Settling]]] = defaultdict(dict)

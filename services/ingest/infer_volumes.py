@@ -15,7 +15,7 @@ from imaging.io.casesheet import CaseSheet
 from imaging.io.volumes import read_volume
 from imaging.labels import MAX_LABELS, LabelScheme, label_scheme
 from imaging.layout import TaskFolder
-from imaging.task import TaskConfig, VolumePolicy
+from imaging.task import TaskConfig, VolumePolicy, is_modality
 from imaging.volume import Volume
 from services.ingest.description import describe_volumes, read_document
 from services.ingest.dicom_head import DicomHead, read_head
@@ -128,7 +128,7 @@ def _modality(
 ) -> tuple[str, str]:
     if described:
         return described, f"the modality {described} is that of dataset.json"
-    named = Counter(head.modality for head in heads if head.is_image and head.modality)
+    named = Counter(h.modality for h in heads if h.is_image and is_modality(h.modality))
     if named:
         found = named.most_common(1)[0][0]
         return found, f"the modality {found} is that of the DICOM files"

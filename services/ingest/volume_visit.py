@@ -10,7 +10,7 @@ from imaging.io.sniff import DICOM, NIFTI, NRRD
 from imaging.io.volumes import read_volume
 from imaging.layout import TaskFolder
 from services.ingest.attempt import Attempts
-from services.ingest.dicom_visit import DicomVisit
+from services.ingest.dicom_visit import IN_A_VISIT_S, DicomVisit
 from services.ingest.errors import RefusedError
 from services.ingest.formats import Formats
 from services.ingest.inside import held_paths
@@ -25,7 +25,7 @@ from services.ingest.units import Role, Roles, Unit, units_of
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 20  # cases in a visit: a large drop must not keep other tasks waiting
+AT_ONCE = 200  # cases in a visit: a large drop must not keep other tasks waiting
 
 
 class VolumeVisit:
@@ -142,12 +142,12 @@ class _Files:
 
     def take_all(self) -> None:
         units = units_of(self.found, self.roles.count)
-        taken = 0
+        taken, until_s = 0, self.tools.clock() + IN_A_VISIT_S
         for unit in units:
             keys = self.roles.label_keys(unit.key)
             if self.coming.intersection(keys):
                 continue  # together with its label map, a case becomes one import
-            if taken == AT_ONCE:
+            if taken == AT_ONCE or self.tools.clock() > until_s:
                 self.has_more = True
                 return
             taken += 1

@@ -185,6 +185,15 @@ def test_a_mixed_folder_keeps_the_good_series(lab: Lab) -> None:
     assert len(lab.left()) == 5
 
 
+def test_a_task_of_one_named_channel_takes_series_without_a_case_list(lab: Lab) -> None:
+    lab.configure(ORGAN.replace("CT", "MR") + "volume: {channels: [T1]}\n")
+    drop_series(lab, "a", modality="MR")
+    lab.settle(30)
+    case = only_case(lab)
+    assert case.volume is not None
+    assert (case.volume.modality, case.volume.channels, case.channels) == ("MR", ("T1",), 1)
+
+
 def test_two_patients_in_one_series_are_refused(lab: Lab) -> None:
     lab.configure(ORGAN)
     drop_series(lab, "a")

@@ -210,14 +210,15 @@ def hippocampus_set(data: Path, *, drawn: int = 20, volumes: int | None = None) 
     Args:
         data: LABLOOP_DATA.
         drawn: how many come without a label map.
-        volumes: the first so many only; None = all 150.
+        volumes: about so many, evenly spread over the set; None = all 150.
 
     The set has about two volumes of each person and does not say which: neighbouring numbers count
     as one patient.
     """
     root = _found(data / "hippocampus_mr")
     scheme = label_scheme(["anterior", "posterior"])
-    files = sorted(path.name for path in (root / "images").glob("*.nii.gz"))[:volumes]
+    files = sorted(path.name for path in (root / "images").glob("*.nii.gz"))
+    files = files[:: max(1, len(files) // (volumes or len(files)))]
     patients = neighbours(files)
 
     def item(place: int, file: str) -> DemoItem:

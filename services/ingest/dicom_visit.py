@@ -287,6 +287,7 @@ class DicomVisit:
         row = row_of(intake, paths[0])
         if len(patients) > 1 and not (row and row.patient):
             raise RefusedError("several-patients", f"{len(patients)} patients in one case")
+        place = f"\0{place}\0{paths[0].rpartition('/')[0]}"
         shown = SERIES + keyed(intake.pseudonym_key, place.encode()).hex()[:16]
         digests = [digest for channel in channels for digest in channel.digests]
         source = CaseSource(

@@ -142,8 +142,8 @@ REASONS |= {
     "colour": ("grey values", "Drop colour pictures, saved as PNG, in a task of pictures."),
     "late-slices": (
         "all images of a series together, within three quiet times of each other",
-        "Take the series' folder out of rawdata and drop all of the series again; it becomes a "
-        "case of its own, beside the incomplete one.",
+        "Take the series out of rawdata and drop all of it again, in a folder of a new name; it "
+        "becomes a case of its own, beside the incomplete one.",
     ),
     "rejected-by-a-person": (
         "pixels without text that may name a patient",

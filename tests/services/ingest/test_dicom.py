@@ -100,6 +100,10 @@ def test_slices_that_come_late_are_refused_with_what_to_do(lab: Lab) -> None:
     lab.settle(30)
     assert "3 images of a series of which 5" in lab.refusals()["late-slices"]
     assert len(lab.cases()) == 1 and len(lab.left()) == 5
+    shutil.rmtree(lab.task.rawdata / "a")  # as reason.txt says
+    drop_series(lab, "b", stored_DHW=ramp((8, 8, 9)))
+    lab.settle(30)
+    assert len(lab.cases()) == 2 and len(lab.refusals()) == 1
 
 
 def test_a_whole_copy_of_a_series_is_a_duplicate(lab: Lab) -> None:

@@ -124,6 +124,11 @@ class Ledger:
             self._rows("task=? AND case_id=? AND state IN ('picture','series')", task, case)
         )
 
+    def series_folders(self, task: str) -> list[tuple[str, str]]:
+        """The folders of DICOM series, each with the cases that were made of its files."""
+        query = "SELECT DISTINCT folder, case_id FROM files WHERE task=? AND state='series'"
+        return [(folder, case) for folder, case in self.db.execute(query, (task,)) if case]
+
     def held(self, task: str) -> list[Row]:
         """The files of series in quarantine."""
         return list(self._rows("task=? AND state='held'", task))

@@ -4,6 +4,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 
 from imaging.dataset.cases import CaseRecord
 from imaging.io.sniff import DICOM, NIFTI, NRRD
@@ -20,7 +21,7 @@ from services.ingest.sync import TaskSync
 from services.ingest.take import Intake, land_classes, refused_links
 from services.ingest.take_labels import land_labels
 from services.ingest.take_volume import take_files
-from services.ingest.tree import is_contest_input
+from services.ingest.tree import is_contest_input, place_of
 from services.ingest.units import Role, Roles, Unit, units_of
 
 log = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ class _Files:
             raise RefusedError("mask-ambiguous", "one of several label maps for one image")
         keys = self.roles.image_keys(key)
         images = [row for one in keys for row in self.attempts.partners(one, "picture")]
-        cases = {row.case for row in images if row.case}
+        cases = {row.case for row in images if row.case} or self._cases_of_folder(keys)
         if not cases:
             since_s = max(item.since_s, self.owner.newest_s(key))
             if self.expected.intersection(keys) or self._may_come(since_s) or not self.is_whole:
@@ -219,6 +220,15 @@ class _Files:
         if not landed and self.tools.ledger.find(self.owner.task.name, path) is not None:
             log.warning("case %s: its label map changed; correct it in Label Studio", case)
         return Row(path, item.found.stamp, "mask", case, key)
+
+    def _cases_of_folder(self, keys: Sequence[str]) -> set[str]:
+        """Cases of DICOM series in a folder called like a label map: `images/x/` of `labels/x`."""
+        return {
+            case
+            for folder, case in self.tools.ledger.series_folders(self.owner.task.name)
+            for way in (folder, *map(str, PurePosixPath(folder).parents))
+            if place_of(way).pair in keys
+        }
 
     def _may_come(self, since_s: float) -> bool:
         return self.tools.clock() < since_s + self.tools.tempo.orphan_wait_s

@@ -19,7 +19,7 @@ from imaging.deid.burned_in import BurnedIn
 from imaging.deid.reader import Box
 from imaging.io.dicom.series import sort_dicom
 from imaging.io.dicom.write import write_rtstruct, write_seg
-from imaging.io.nifti import read_nifti
+from imaging.io.nifti import read_nifti, write_label_volume
 from imaging.labels import label_scheme
 from imaging.publish import verify_folder
 from imaging.task import load_task
@@ -374,6 +374,20 @@ def test_a_label_object_labels_its_series(
     lab.restart()
     lab.settle(30)
     assert not lab.refusals() and len(lab.cases()) == 2
+
+
+def test_a_label_map_labels_the_series_in_a_folder_of_its_name(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "imagesTr/x/ct")
+    (series,) = sort_dicom(files).series
+    labels_XYZ = np.zeros(series.stack.grid.shape_XYZ, dtype=np.uint8)
+    labels_XYZ[2:6, 3:5, 1:4] = 2
+    (lab.task.rawdata / "labelsTr").mkdir()
+    write_label_volume(lab.task.rawdata / "labelsTr/x.nii.gz", labels_XYZ, series.stack.grid)
+    lab.settle(60)
+    assert not lab.refusals()
+    assert np.array_equal(landed(lab, only_case(lab)), labels_XYZ)
+    assert len(lab.label_studio.task_of(only_case(lab).case)["annotations"]) == 1
 
 
 def test_objects_for_one_structure_each_become_one_label_map(lab: Lab) -> None:

@@ -26,9 +26,8 @@ def augment_volumes(
     """
     grid_BXYZ3 = volume_warp(images_BCXYZ.shape, recipe, generator)
     images = grid_sample(images_BCXYZ, grid_BXYZ3, align_corners=False)
-    floats = labels_BXYZ[:, None].to(images.dtype)
-    labels = grid_sample(floats, grid_BXYZ3, mode="nearest", align_corners=False)[:, 0]
-    return change_values(images, recipe, generator), labels.to(labels_BXYZ.dtype)
+    labels = _warped_labels(labels_BXYZ, grid_BXYZ3)
+    return change_values(images, recipe, generator), labels
 
 
 def volume_warp(
@@ -59,6 +58,18 @@ def volume_warp(
         field = interpolate(field, size=recipe.patch_XYZ, mode="trilinear", align_corners=True)
         grid = grid + field.permute(0, 2, 3, 4, 1)
     return grid
+
+
+def _warped_labels(labels_BXYZ: torch.Tensor, grid_BXYZ3: torch.Tensor) -> torch.Tensor:
+    """Of each voxel the label with the largest share of it: smoother than the nearest voxel's."""
+    present_K = labels_BXYZ.unique()
+    present_K = present_K[present_K > 0]
+    if not len(present_K):
+        return labels_BXYZ.new_zeros(grid_BXYZ3.shape[:-1])
+    held_BKXYZ = (labels_BXYZ[:, None] == present_K[:, None, None, None]).to(grid_BXYZ3.dtype)
+    shares_BKXYZ = grid_sample(held_BKXYZ, grid_BXYZ3, align_corners=False)
+    largest_BXYZ, which_BXYZ = shares_BKXYZ.max(1)
+    return present_K[which_BXYZ] * (largest_BXYZ > 1 - shares_BKXYZ.sum(1))
 
 
 def change_values(

@@ -21,8 +21,9 @@ ANISOTROPIC = 3.0  # from this ratio on thick slices set their own spacing
 # a large organ on coarse voxels beats a small part of it on fine ones.
 PATCH_VOXELS, PATCHES = 96**3, 8
 PATCH_VOXELS_ACCELERATED, PATCHES_ACCELERATED = 128**3, 64
-FULL_RESOLUTION_VOXELS = 2**17  # a patch this small is not halved in the network's first block
-WIDTHS = (32, 64, 128, 256)
+SMALL_VOXELS = 2**17  # patches up to this size can pay for twice as many channels
+WIDTHS_SMALL = (32, 64, 128, 256)
+WIDTHS = (16, 32, 64, 128, 256)
 WIDTHS_ACCELERATED = (32, 64, 128, 256, 320)
 SHORTEST = 8
 
@@ -39,9 +40,9 @@ def plan_segmentation_3d(
     most = PATCH_VOXELS_ACCELERATED if accelerated else PATCH_VOXELS
     wanted = [np.array(extent) / spacing_mm for extent in facts.extents_mm]
     tall = np.percentile(np.array(wanted), 90, axis=0).tolist()
-    widths = WIDTHS_ACCELERATED if accelerated else WIDTHS
+    is_small = math.prod(math.ceil(side) for side in tall) <= SMALL_VOXELS
+    widths = WIDTHS_ACCELERATED if accelerated else WIDTHS_SMALL if is_small else WIDTHS
     patch = plan_patch(spacing_mm, tall, most, len(widths) - 1)
-    is_small = math.prod(patch) <= FULL_RESOLUTION_VOXELS
     x, y, z = patch
     channels = len(facts.channels)
     return VolumeRecipe(
@@ -67,7 +68,7 @@ def plan_segmentation_3d(
         widths=widths,
         blocks=2,
         norm="INSTANCE",
-        stem_stride=1 if is_small else 2,
+        stem_stride=2,
         deep_supervision=3 if accelerated else 0,
         dice_weight=1.0,
         cross_entropy_weight=1.0,

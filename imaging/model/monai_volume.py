@@ -23,8 +23,8 @@ def volume_parts(record: Bundle, recipe: VolumeRecipe) -> dict[str, Any]:
             "mode": "gaussian",
         },
         # Probabilities are blended, not logits.
-        "probabilities": "$lambda patch: torch.softmax(@network(patch), 1)",
-        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(record)},
+        "probabilities": "$torch.nn.Sequential(@network, torch.nn.Softmax(1))",
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(record, recipe)},
         "results": (
             "$[@postprocessing({**item, 'pred': "
             "@inferer(item['image'][None].to(@device), @probabilities)[0].cpu()}) "
@@ -91,7 +91,16 @@ def _scaling(recipe: VolumeRecipe) -> list[dict[str, Any]]:
     ]
 
 
-def _postprocessing(record: Bundle) -> list[dict[str, Any]]:
+# Of several files SaveImaged remembers that they were channels, and takes an axis of the answer,
+# which has none, for them: the saved map then loses a dimension when its axes are turned.
+WITHOUT_CHANNELS = {
+    "_target_": "Lambdad",
+    "keys": "pred",
+    "func": "$lambda x: type(x)(x, meta={**x.meta, 'original_channel_dim': float('nan')})",
+}
+
+
+def _postprocessing(record: Bundle, recipe: VolumeRecipe) -> list[dict[str, Any]]:
     return [
         {
             "_target_": "Invertd",
@@ -102,6 +111,7 @@ def _postprocessing(record: Bundle) -> list[dict[str, Any]]:
         },
         {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
         *_cleaning(record),
+        *([WITHOUT_CHANNELS] if recipe.channels > 1 else []),
         {
             "_target_": "SaveImaged",
             "keys": "pred",

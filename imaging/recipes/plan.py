@@ -25,8 +25,8 @@ def plan_for(config: TaskConfig, snapshot: Snapshot, *, accelerated: bool = Fals
         RecipeError: the recipe asks for the impossible.
         SnapshotError: there is nothing to train on.
     """
+    check_choice(config)
     if config.is_volume:
-        check_choice(config)
         return plan_volume_recipe(config, measure_volumes(snapshot), accelerated=accelerated)
     return plan_recipe(config, measure_facts(snapshot), accelerated=accelerated)
 

@@ -120,3 +120,14 @@ def test_random_sureness_does_not_become_champion_but_real_knowledge_does() -> N
 
 def test_several_classes_at_once_are_guessed_at_one_half_each() -> None:
     assert np.array_equal(guess_classes(3, TWO, multi_label=True), np.full((3, 2), 0.5))
+
+
+def test_the_guess_about_volumes_is_where_labels_lie_on_average() -> None:
+    maps = []
+    for shape in ((20, 24, 10), (30, 20, 16)):
+        labels_XYZ = np.zeros(shape, dtype=np.uint8)
+        labels_XYZ[shape[0] // 2 :, :, : shape[2] // 2] = 1
+        maps.append(labels_XYZ)
+    guess = guess_masks(maps, label_scheme(["a"])).at((16, 16, 8))
+    assert guess[8:, :, :4].all()
+    assert not guess[:8].any()

@@ -368,3 +368,26 @@ def test_rounding_of_a_softmax_does_not_lift_a_score_above_one() -> None:
 def test_metrics_need_no_torch() -> None:
     code = "import sys, imaging.model.metrics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_volumes_are_scored_like_pictures_with_a_third_spacing() -> None:
+    truth = np.zeros((12, 10, 8), dtype=np.uint8)
+    truth[2:8, 2:8, 2:6] = 1
+    moved = np.roll(truth, 1, axis=2)
+    found = score_masks(truth, moved, label_scheme(["a"]), (1.0, 1.0, 2.5))["a"]
+    assert found is not None
+    assert found.dice == pytest.approx(0.75)
+    assert found.hd95_mm == pytest.approx(2.5)
+    assert found.hd95_px is None
+    assert hd95(truth > 0, moved > 0) == pytest.approx(1.0)
+
+
+def test_a_slice_of_a_volume_scores_what_the_picture_does() -> None:
+    random = np.random.default_rng(0)
+    truth, pred = (random.integers(0, 3, (20, 15)).astype(np.uint8) for _ in range(2))
+    flat = score_masks(truth, pred, label_scheme(["a", "b"]))
+    deep = score_masks(truth[..., None], pred[..., None], label_scheme(["a", "b"]))
+    for name in ("a", "b"):
+        one, other = flat[name], deep[name]
+        assert one is not None and other is not None
+        assert (one.dice, one.sensitivity) == (other.dice, other.sensitivity)

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.dataset.cases import CASE_RECORD, CaseRecord, CaseSource, VolumeFacts
 from imaging.dataset.folds import SPLITS
 from imaging.dataset.manifest import ImageFile
 from imaging.dataset.snapshot import Snapshot, SnapshotCase
+from imaging.ids import utc_now
 from imaging.io.nifti import write_label_volume, write_nifti
 from imaging.labels import label_scheme
+from imaging.labelstudio.plane import plane_of
+from imaging.publish import write_json
 from imaging.task import RecipeChoice, Scalar, TaskConfig
 from imaging.volume import Grid, grid_of
 
@@ -75,6 +79,7 @@ def volume_snapshot(folder: Path, count: int = 6, channels: int = 1) -> Snapshot
         for path, channel_XYZ in zip(paths, image_CXYZ, strict=True):
             write_nifti(path, channel_XYZ, grid)
         write_label_volume(home / "labels.nii.gz", labels_XYZ, grid)
+        write_json(home / CASE_RECORD, _record(home.name, grid, paths).to_json())
         cases.append(
             SnapshotCase(
                 case=home.name,
@@ -88,6 +93,24 @@ def volume_snapshot(folder: Path, count: int = 6, channels: int = 1) -> Snapshot
             )
         )
     return snapshot_of(folder, cases)
+
+
+def _record(case: str, grid: Grid, paths: Sequence[Path]) -> CaseRecord:
+    plane = plane_of(grid)
+    names = tuple(path.name for path in paths)
+    return CaseRecord(
+        case=case,
+        task="Task001_ball",
+        patient="p-0001",
+        image=names[0],
+        preview="slices",
+        shape_HW=plane.shape_HW,
+        channels=1,
+        bits=16,
+        source=CaseSource("ball.nii.gz", "00", 1),
+        created_at=utc_now(),
+        volume=VolumeFacts(grid, names, names, "MR", plane, (0,)),
+    )
 
 
 def snapshot_of(folder: Path, cases: Sequence[SnapshotCase]) -> Snapshot:

@@ -62,14 +62,15 @@ def volume_warp(
 
 def _warped_labels(labels_BXYZ: torch.Tensor, grid_BXYZ3: torch.Tensor) -> torch.Tensor:
     """Of each voxel the label with the largest share of it: smoother than the nearest voxel's."""
-    present_K = labels_BXYZ.unique()
+    present_K = torch.unique(labels_BXYZ)
     present_K = present_K[present_K > 0]
     if not len(present_K):
         return labels_BXYZ.new_zeros(grid_BXYZ3.shape[:-1])
     held_BKXYZ = (labels_BXYZ[:, None] == present_K[:, None, None, None]).to(grid_BXYZ3.dtype)
     shares_BKXYZ = grid_sample(held_BKXYZ, grid_BXYZ3, align_corners=False)
     largest_BXYZ, which_BXYZ = shares_BKXYZ.max(1)
-    return present_K[which_BXYZ] * (largest_BXYZ > 1 - shares_BKXYZ.sum(1))
+    found: torch.Tensor = present_K[which_BXYZ] * (largest_BXYZ > 1 - shares_BKXYZ.sum(1))
+    return found
 
 
 def change_values(

@@ -106,6 +106,9 @@ bench: setup-tests ## speed and quality beside what you would use instead; takes
 	@$(VENV) -m bench.watch
 	@$(VENV) -m bench.quality cardiac
 	@$(VENV) -m bench.quality chest
+	@$(VENV) -m bench.resample
+	@$(VENV) -m bench.volume_inverse
+	@$(VENV) -m bench.hippocampus
 	@$(VENV) -m bench.loop_quality cardiac
 	@$(VENV) -m bench.loop_quality chest
 

@@ -110,13 +110,13 @@ def _affine(header: Mapping[str, Any]) -> tuple[NDArray[np.float64], tuple[str, 
             hint="Save it with 3D Slicer, which writes space and space directions.",
         )
     directions = np.array(header["space directions"], dtype=np.float64)[:3]
-    if directions.shape != (3, 3):
-        raise VolumeError("space directions that are not 3 × 3 numbers", reason="affine")
-    origin = header.get("space origin")
-    notes = () if origin is not None else ("the file does not say where it lies; origin is 0",)
+    given = header.get("space origin")
+    origin = np.zeros(3) if given is None else np.array(given, dtype=np.float64)
+    if directions.shape != (3, 3) or origin.shape != (3,):
+        raise VolumeError("directions or an origin that are not 3 numbers each", reason="affine")
+    notes = () if given is not None else ("the file does not say where it lies; origin is 0",)
     affine = np.eye(4)
-    affine[:3, :3] = directions.T
-    affine[:3, 3] = 0.0 if origin is None else np.asarray(origin, dtype=np.float64)
+    affine[:3, :3], affine[:3, 3] = directions.T, origin
     return np.diag([*signs, 1.0]) @ affine, notes
 
 

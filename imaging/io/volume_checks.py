@@ -94,7 +94,8 @@ def check_grid(shape: Sequence[int], affine: NDArray[Any], limits: VolumeLimits)
     """
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise VolumeError("an affine that is not 4 × 4 finite numbers", reason="affine")
-    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    with np.errstate(over="ignore"):
+        edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
     if not ((edges_mm >= limits.min_spacing_mm) & (edges_mm <= limits.max_spacing_mm)).all():
         found = " × ".join(f"{edge:g}" for edge in edges_mm.tolist())
         raise VolumeError(

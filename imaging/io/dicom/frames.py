@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from imaging.errors import VolumeError
-from imaging.io.dicom.header import DAMAGE, DicomFile, explained, text_of
+from imaging.io.dicom.header import DAMAGE_IN_MEMORY, DicomFile, explained, text_of
 from imaging.io.volume_checks import VolumeLimits
 from imaging.volume import FloatArray
 
@@ -244,5 +244,5 @@ def _first(dataset: Dataset, keyword: str) -> Any:
     try:
         items = dataset.get(keyword)
         return items[0] if items else None
-    except DAMAGE:
+    except DAMAGE_IN_MEMORY:
         return None

@@ -19,7 +19,7 @@ import pydicom
 from isal import isal_zlib
 from pydicom import config
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -42,9 +42,11 @@ UNDEFINED = 0xFFFFFFFF
 LONG_FORM = (b"OB", b"OW", b"OF", b"OD", b"UN", b"OV", b"OL")
 # What pydicom raises on damage, depending on where the damage lies.
 DAMAGE = (
-    InvalidDicomError, EOFError, struct.error, zlib.error, ValueError, TypeError, LookupError,
-    AttributeError, NotImplementedError, RecursionError, OverflowError,
+    InvalidDicomError, BytesLengthException, EOFError, struct.error, zlib.error, ValueError,
+    TypeError, LookupError, AttributeError, NotImplementedError, RecursionError, OverflowError,
 )  # fmt: skip
+# … and where nothing is read any more, an OSError is pydicom's word for a cut sequence, too.
+DAMAGE_IN_MEMORY = (*DAMAGE, OSError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +110,9 @@ def explained(what: str = "a damaged DICOM file") -> Iterator[None]:
         yield
     except VolumeError:
         raise
-    except DAMAGE as error:
+    except DAMAGE_IN_MEMORY as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the share, not the data
+            raise
         raise VolumeError(f"{what} ({type(error).__name__})", reason="broken") from error
 
 
@@ -125,7 +129,7 @@ def text_of(header: Dataset, keyword: str) -> str:
     try:
         value = header.get(keyword)
         return "" if value is None else str(value).strip()
-    except DAMAGE:
+    except DAMAGE_IN_MEMORY:
         return ""
 
 
@@ -137,6 +141,8 @@ def _complete_meta(header: Dataset) -> None:
         is_implicit, is_little = header.original_encoding
         plain = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
         header.file_meta.TransferSyntaxUID = plain if is_little else ExplicitVRBigEndian
+    if not header.file_meta.TransferSyntaxUID.is_transfer_syntax:
+        raise VolumeError("a DICOM file of an unknown transfer syntax", reason="broken")
 
 
 def _with_pixels(path: Path, header: Dataset, stream: BinaryIO, size: int) -> DicomFile:

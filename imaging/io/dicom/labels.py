@@ -17,8 +17,16 @@ from pydicom.pixels.utils import iter_pixels
 from imaging.errors import VolumeError
 from imaging.io.dicom.frames import Source, place_of
 from imaging.io.dicom.geometry import TO_RAS
-from imaging.io.dicom.header import explained, quiet, read_header, text_of, whole_dataset
+from imaging.io.dicom.header import (
+    DAMAGE_IN_MEMORY,
+    explained,
+    quiet,
+    read_header,
+    text_of,
+    whole_dataset,
+)
 from imaging.io.dicom.outline import inside
+from imaging.io.dicom.pixels import plugin_of
 from imaging.io.dicom.series import LabelObject, Series
 from imaging.io.volume_checks import LIMITS, VolumeLimits
 from imaging.labels import Label, LabelScheme
@@ -60,15 +68,13 @@ def read_label_object(
     """
     if found.patient and series.patient and found.patient != series.patient:
         raise VolumeError("labels of another patient than the images'", reason="several-patients")
-    file = read_header(found.path, limits)  # again: what is decoded is what was checked
     labels_IJK = np.zeros(grid.stored_shape, dtype=np.uint8)
-    shifted = series.stack.placing is not None
+    tolerance = OFF_GRID if series.stack.placing is None else OFF_SHIFTED_GRID
     with quiet(), explained("a damaged label object"):
+        file = read_header(found.path, limits)  # again: what is decoded is what was checked
         if found.kind == "seg":
-            tolerance = OFF_SHIFTED_GRID if shifted else OFF_GRID
-            _draw_segments(
-                whole_dataset(found.path, file.header), labels_IJK, grid, scheme, tolerance
-            )
+            dataset = whole_dataset(found.path, file.header)
+            _draw_segments(dataset, labels_IJK, grid, scheme, tolerance)
         else:
             _draw_contours(file.header, labels_IJK, grid, scheme)
     return np.ascontiguousarray(to_ras(labels_IJK, grid))
@@ -116,7 +122,8 @@ def _pixels(dataset: Dataset, count: int) -> Iterator[NDArray[Any]]:
     pydicom cannot iterate over bits where a frame does not fill whole bytes.
     """
     if int(dataset.BitsAllocated) != 1 or dataset.file_meta.TransferSyntaxUID.is_compressed:
-        yield from iter_pixels(dataset)
+        plugin = plugin_of(dataset.file_meta.TransferSyntaxUID)
+        yield from iter_pixels(dataset, decoding_plugin=plugin)
         return
     packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
     is_little = dataset.original_encoding[1]
@@ -233,7 +240,7 @@ def _on_slice(
 
 def _meanings(segment: Dataset) -> Iterator[str]:
     """Other names that a segment goes by."""
-    with suppress(AttributeError, IndexError, KeyError, TypeError):
+    with suppress(*DAMAGE_IN_MEMORY):
         yield text_of(segment.SegmentedPropertyTypeCodeSequence[0], "CodeMeaning")
     yield text_of(segment, "TrackingID")
 

@@ -1,7 +1,9 @@
 """Pixels of DICOM images: stored values, whatever their transfer syntax, bit depth and sign.
 
 Uncompressed pixels are read straight from their place in the file. Compressed ones are decoded by
-pydicom's plugins: GDCM for JPEG, OpenJPEG for JPEG 2000, CharLS for JPEG-LS; RLE is pydicom's own.
+pydicom's plugins: OpenJPEG for JPEG 2000, CharLS for JPEG-LS, Pillow for JPEG; RLE is pydicom's
+own. Lossless JPEG takes GDCM, see `jpeg_lossless.py`: pydicom's way to it ends the process where
+a stream is damaged.
 """
 
 import struct
@@ -14,13 +16,39 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless
+from pydicom.uid import (
+    UID,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSTransferSyntaxes,
+    RLELossless,
+)
 
 from imaging.errors import VolumeError
 from imaging.io.dicom.frames import Frame
 from imaging.io.dicom.header import DicomFile, explained, whole_dataset
+from imaging.io.dicom.jpeg_lossless import decode_jpeg_lossless
 
+LOSSLESS_JPEG = frozenset({JPEGLossless, JPEGLosslessSV1})
+PLUGINS = {
+    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit), "pillow"),
+    **dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg"),
+    **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
+}
 JPEG_SIZE_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+
+
+def plugin_of(syntax: UID) -> str:
+    """The decoder for a transfer syntax, by pydicom's name; empty for uncompressed pixels.
+
+    Never GDCM, which pydicom would ask first: it is not up to damaged streams.
+    """
+    if syntax == RLELossless:
+        return "pydicom"
+    return PLUGINS.get(syntax, "pylibjpeg" if syntax.is_encapsulated else "")
 
 
 class PixelSource:
@@ -93,10 +121,16 @@ def _decoded(dataset: Dataset, frame: Frame) -> NDArray[Any]:
     rows, columns = frame.shape_HW
     syntax = dataset.file_meta.TransferSyntaxUID
     with explained("pixels that cannot be decoded"):
-        if syntax.is_encapsulated:
+        if syntax.is_encapsulated and syntax not in LOSSLESS_JPEG:
             _check_stream(dataset, frame)
+        if syntax in LOSSLESS_JPEG:
+            count = int(dataset.get("NumberOfFrames") or 1)
+            data = get_frame(dataset.PixelData, frame.number, number_of_frames=count)
+            return decode_jpeg_lossless(data, frame.shape_HW)
         try:
-            pixels: NDArray[Any] = pixel_array(dataset, index=frame.number, raw=True)
+            pixels: NDArray[Any] = pixel_array(
+                dataset, index=frame.number, raw=True, decoding_plugin=plugin_of(syntax)
+            )
         except RuntimeError as error:  # pydicom: no plugin could
             raise VolumeError(
                 f"pixels that cannot be decoded ({syntax.name})",
@@ -131,21 +165,21 @@ def _check_stream(dataset: Dataset, frame: Frame) -> None:
 
 
 def _j2k_size(data: bytes) -> tuple[int, int] | None:
-    """Rows and columns in a JPEG 2000 codestream, which may lie in a JP2 file."""
+    """Rows and columns in a grey JPEG 2000 codestream, which may lie in a JP2 file."""
     at = data.find(b"\xff\x4f\xff\x51", 0, 1024)
-    if at < 0 or len(data) < at + 24:
+    if at < 0 or data[at + 40 : at + 42] != b"\0\1":  # one component
         return None
     width, height, left, top = struct.unpack(">IIII", data[at + 8 : at + 24])
     return height - top, width - left
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Rows and columns in the first frame header of a JPEG or JPEG-LS stream."""
+    """Rows and columns in the first frame header of a grey JPEG or JPEG-LS stream."""
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    while at + 10 <= len(data) and data[at] == 0xFF:
         if data[at + 1] in JPEG_SIZE_MARKERS:
-            rows, columns = struct.unpack(">HH", data[at + 5 : at + 9])
-            return rows, columns
+            rows, columns, components = struct.unpack(">HHB", data[at + 5 : at + 10])
+            return (rows, columns) if components == 1 else None
         at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 
@@ -159,8 +193,8 @@ def _within_bits(raw_HW: NDArray[Any], file: DicomFile) -> NDArray[Any]:
     native = np.dtype(f"{_kind(file)}{raw_HW.dtype.itemsize}")
     values = raw_HW.astype(native, copy=False)
     syntax = header.file_meta.TransferSyntaxUID
-    if stored == allocated == size or (syntax.is_encapsulated and syntax != RLELossless):
-        return values  # a decoder of JPEG's family gives so many bits and no more
+    if stored == allocated == size or syntax in PLUGINS:
+        return values  # these decoders give so many bits and no more
     # Shifting to the top and back takes off what lies above, and carries the sign down.
     return (values << (size - 1 - high)) >> (size - stored)
 

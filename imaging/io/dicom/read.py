@@ -56,8 +56,8 @@ def read_series(series: Series, limits: VolumeLimits = LIMITS) -> Volume:
         raise VolumeError("values that need a table (Modality LUT)", reason="voxel-type")
     with quiet():
         voxels_DHW = _exact(stack) if stack.placing is None else _resampled(stack, stack.placing)
+        notes = (*series.notes, *_value_notes(series))
     voxels_XYZ = to_ras(voxels_DHW.transpose(2, 1, 0), stack.grid)
-    notes = (*series.notes, *_value_notes(series))
     return Volume(voxels_XYZ[None], stack.grid, series.modality, notes=notes)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from imaging.io.dicom.header import DAMAGE, text_of
+from imaging.io.dicom.header import DAMAGE_IN_MEMORY, text_of
 
 MAX_DEPTH = 8
 MAX_REFERENCES = 100_000
@@ -37,7 +37,7 @@ def _items(dataset: Dataset, depth: int) -> Iterator[Dataset]:
     for tag in list(dataset.keys()):
         try:
             element = dataset[tag]
-        except DAMAGE:
+        except DAMAGE_IN_MEMORY:
             continue
         if isinstance(element.value, DicomSequence):
             for item in element.value:

@@ -20,6 +20,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 
 from tests.dicom_phantoms import ramp, set_pixels, slice_of, small_scan, write_scan
 
+_ONE_COMPONENT = b"\0" * 16 + b"\0\1" + b"\0" * 40
 Change = Callable[[int, Dataset], None]
 SHAPE = (4, 5, 6)
 
@@ -207,7 +208,9 @@ def _compress(syntax: Any, stream: bytes, k: int, dataset: Dataset) -> None:
 
 def _wide_codestream() -> bytes:
     """The head of a JPEG 2000 codestream that claims 2³⁰ × 2³⁰ pixels."""
-    return b"\xff\x4f\xff\x51" + struct.pack(">HHIIII", 41, 0, 1 << 30, 1 << 30, 0, 0) + b"\0" * 64
+    return (
+        b"\xff\x4f\xff\x51" + struct.pack(">HHIIII", 41, 0, 1 << 30, 1 << 30, 0, 0) + _ONE_COMPONENT
+    )
 
 
 def _deep_sequences() -> bytes:

@@ -163,6 +163,7 @@ def test_a_model_for_volumes_takes_no_pictures_and_the_other_way_round(
         VolumePredictor(mask_bundle, lambda images: images)
 
 
+@pytest.mark.slow
 def test_serving_volumes_needs_neither_torch_nor_monai(bundle: Bundle) -> None:
     script = f"""
 import sys

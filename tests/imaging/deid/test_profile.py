@@ -73,9 +73,10 @@ def test_no_element_holds_a_planted_string_and_none_is_private() -> None:
 
 
 def test_geometry_and_acquisition_stay() -> None:
+    files = planted_files()
     keep = planted_record()["keep"]
     assert isinstance(keep, list)
-    for path in planted_files():
+    for path in files:
         before = pydicom.dcmread(path)
         after = deidentify(before, SECRET)
         assert {key: after[key].value for key in keep} == {key: before[key].value for key in keep}

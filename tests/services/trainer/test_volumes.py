@@ -1,24 +1,39 @@
 """Volumes through the trainer's loop: it learns, goes on after a kill, and shows what it does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from imaging.dataset.snapshot import freeze_snapshot
 from imaging.dataset.volumes import read_case_labels, read_case_volume
-from imaging.model.bundle import describe_model, write_bundle
+from imaging.layout import MARKER, Nas
+from imaging.model.bundle import describe_model, load_bundle, write_bundle
 from imaging.model.metrics import dice_by_label, score_masks
 from imaging.model.predict import load_predictor
 from imaging.model.predict_volume import VolumePredictor
 from imaging.recipes.plan import plan_for
-from imaging.recipes.recipe import Recipe
+from imaging.recipes.recipe import Recipe, VolumeRecipe
+from imaging.runs import load_state, request_run
+from imaging.task import GatePolicy, save_task
 from services.trainer.board import TensorBoard
+from services.trainer.claims import claim, this_process
 from services.trainer.errors import HopelessRunError, InterruptedRunError
+from services.trainer.exits import DONE
 from services.trainer.loop import TrainingData, train
-from services.trainer.work import check_trainable, postprocessing_for, prepare_data
-from tests.services.trainer.runs import Clock, SilentBoard, surroundings
+from services.trainer.work import (
+    Attempt,
+    check_trainable,
+    perform,
+    postprocessing_for,
+    prepare_data,
+)
+from tests.imaging.dataset.lab import VOLUMES, block, import_label_map, make_volume
+from tests.phantoms import TASK
+from tests.services.trainer.runs import Clock, SilentBoard, settings_of, surroundings
 from tests.volume_phantoms import SCHEME, volume_config, volume_snapshot
 
 
@@ -100,3 +115,31 @@ def test_a_few_seconds_teach_where_the_ball_is(tmp_path: Path) -> None:
         truth_XYZ = read_case_labels(case, volume.grid)
         dice += dice_by_label(score_masks(truth_XYZ, answer.labels_XYZ, SCHEME)).values()
     assert np.mean(dice) > 0.8  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_run_on_volumes_ends_with_a_bundle_and_a_verdict(tmp_path: Path) -> None:
+    nas = Nas(tmp_path)
+    (tmp_path / MARKER).touch()
+    task = nas.task(TASK)
+    config = replace(
+        volume_config(1.0, "CT"),
+        scheme=VOLUMES.scheme,
+        gate=GatePolicy(min_held_out_cases=1, resamples=200),
+    )
+    save_task(task.config, config)
+    for number in range(8):
+        case = make_volume(task, number)
+        import_label_map(task, case, block(2 + number % 3))
+    snapshot = freeze_snapshot(task, config)
+    run = request_run(nas, TASK, snapshot.id, requested_by="person", reason="a test")
+    lease = claim(run, this_process(), stale_s=60.0)
+    assert lease is not None
+    assert perform(Attempt(nas, lease, settings_of(nas))) == DONE
+    version = load_state(run).version
+    assert version is not None
+    bundle = load_bundle(nas.model(TASK).version(version))
+    assert isinstance(bundle.recipe, VolumeRecipe)
+    assert bundle.recipe.normalisation == "dataset"
+    assert "mean Dice" in bundle.metrics
+    assert run.verdict.is_file()

@@ -111,6 +111,7 @@ bench: setup-tests ## speed and quality beside what you would use instead; takes
 	@$(VENV) -m bench.hippocampus
 	@$(VENV) -m bench.loop_quality cardiac
 	@$(VENV) -m bench.loop_quality chest
+	@$(VENV) -m bench.loop_quality hippocampus
 
 pins: setup ## write constraints.txt anew from pyproject.toml
 	@$(VENV) .ci/pins.py

@@ -22,7 +22,7 @@ from imaging.io.dicom.read import read_series
 from imaging.io.dicom.series import sort_dicom
 from imaging.io.nifti import SUFFIX
 from imaging.io.sniff import DICOM, volume_format
-from imaging.io.volumes import read_volume, same_place
+from imaging.io.volumes import holds_all, read_volume, same_place
 
 if TYPE_CHECKING:
     from imaging.volume import Volume
@@ -81,8 +81,9 @@ def _in_files(files: Sequence[Path], channels: int) -> Iterator[VolumeInput | No
         match = CHANNEL.fullmatch(_bare(path.name))
         if match and int(match["channel"]) < channels:
             groups.setdefault(match["name"], {})[int(match["channel"])] = path
-        elif channels == 1:
-            yield VolumeInput(_bare(path.name), (path,), str(path), partial(read_volume, path))
+        elif channels == 1 or holds_all(path, channels):
+            read = partial(read_volume, path, channels=channels)
+            yield VolumeInput(_bare(path.name), (path,), str(path), read)
         else:
             yield NoInput(str(path), f"one file, and the model takes {channels} channels", NAMES)
     for name, group in groups.items():

@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 
 from imaging.errors import GridMismatchError, ImagingError, SubmissionError
-from imaging.io.volumes import read_volume
+from imaging.io.volumes import holds_all, read_volume
 from imaging.publish import LITTER, read_json
 from imaging.volume import Grid, Volume, grid_of
 
@@ -30,7 +30,8 @@ class ChallengeVolume:
     """One volume to be answered."""
 
     name: str  # without channel and ending
-    files: tuple[Path, ...]  # one for each channel
+    files: tuple[Path, ...]  # one for each channel, or one that holds them all
+    in_one: int = 1  # channels in each file
 
     @property
     def answer(self) -> str:
@@ -74,7 +75,7 @@ def read_channels(test: ChallengeVolume) -> tuple[Volume, ...]:
     found: list[Volume] = []
     for path in test.files:
         try:
-            found.append(read_volume(path))
+            found.append(read_volume(path, channels=test.in_one))
             if not found[-1].grid.is_same(found[0].grid):
                 raise GridMismatchError(found[0].grid.shape_XYZ, found[-1].grid.shape_XYZ)
         except (ImagingError, OSError) as error:
@@ -99,8 +100,8 @@ def grid_of_file(path: Path) -> Grid:
     try:
         if path.name.endswith((".nii", ".nii.gz")):
             image: Any = nibabel.load(path)
-            if len(image.shape) == 3:
-                return grid_of(image.shape, image.affine)
+            if len(image.shape) in (3, 4):  # four: several channels
+                return grid_of(image.shape[:3], image.affine)
         return read_volume(path).grid
     except (ImagingError, OSError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise SubmissionError(path.name, [str(error)]) from error
@@ -138,8 +139,12 @@ def _grouped(
         return tuple(ChallengeVolume(stem, (path,)) for stem, path in stems.items()), []
     groups: dict[str, dict[int, Path]] = {}
     problems = []
+    together: list[ChallengeVolume] = []
     for stem, path in stems.items():
         found = split.get(stem)
+        if found is None and holds_all(path, channels):
+            together.append(ChallengeVolume(stem, (path,), channels))
+            continue
         if found is None or int(found[2]) not in numbers:
             problems.append(
                 f"{path.name}: expected a channel's number, _0000 to _{channels - 1:04d}, before "
@@ -157,7 +162,7 @@ def _grouped(
         for name, files in groups.items()
         if len(files) == channels
     ]
-    return tuple(whole), problems
+    return (*together, *whole), problems
 
 
 def _unlike_dataset(path: Path, names: Sequence[str]) -> list[str]:

@@ -34,8 +34,11 @@ UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units; 0 = not said, 2 = mm
 SCALED_AT_ONCE = 1 << 22  # voxels
 
 
-def read_nifti(path: Path, limits: VolumeLimits = LIMITS) -> Volume:
-    """The volume in a .nii or .nii.gz file: one channel, RAS+.
+def read_nifti(path: Path, limits: VolumeLimits = LIMITS, channels: int = 1) -> Volume:
+    """The volume in a .nii or .nii.gz file, RAS+: one channel.
+
+    With several `channels` a file may hold them all: a fourth axis of just that length, as the
+    Decathlon stores T1, T2 and FLAIR of one case.
 
     The affine is the one that nibabel takes: sform, else qform, else made of the voxel sizes.
     Values are scaled as the header says; whole numbers stay whole numbers.
@@ -46,17 +49,33 @@ def read_nifti(path: Path, limits: VolumeLimits = LIMITS) -> Volume:
     """
     with opened(path, limits) as (stream, size, is_gzip):
         header = _header(stream)
-        shape = check_shape(header.get_data_shape(), limits)
+        sides = header.get_data_shape()
+        together = channels > 1 and sides[3:] == (channels,)
+        shape = check_shape(sides[:3] if together else sides, limits)
         dtype = _dtype(header)
         grid = check_grid(shape, _affine(header), limits)
-        claimed = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        count = channels if together else 1
+        claimed = dtype.itemsize * int(np.prod((*shape, count), dtype=np.int64))
         check_claim(claimed, size, is_gzip=is_gzip)
         _skip(stream, _offset(header) - header.sizeof_hdr)
         data = read_exactly(stream, claimed)
         check_end(stream)
-    stored = data.view(dtype).reshape(shape, order="F")
+    stored = data.view(dtype).reshape((*shape, count), order="F")
     voxels, notes = ordinary(_scaled(stored, header))
-    return Volume(to_ras(voxels, grid)[None], grid, notes=(*_header_notes(header), *notes))
+    voxels_CXYZ = np.moveaxis(to_ras(voxels, grid), 3, 0)
+    return Volume(voxels_CXYZ, grid, notes=(*_header_notes(header), *notes))
+
+
+def channels_of(path: Path, limits: VolumeLimits = LIMITS) -> int:
+    """How many channels a file holds by its header: the length of a fourth axis, else 1.
+
+    Raises:
+        VolumeError: it has no NIfTI header.
+        OSError: it cannot be read.
+    """
+    with opened(path, limits) as (stream, _, _):
+        sides = _header(stream).get_data_shape()
+    return int(sides[3]) if len(sides) == 4 else 1
 
 
 def write_nifti(path: Path, array_XYZ: NDArray[Any], grid: Grid) -> None:

@@ -11,14 +11,22 @@ from numpy.typing import NDArray
 
 from imaging.errors import VolumeError
 from imaging.io.inflate import regular_file
-from imaging.io.nifti import read_nifti
+from imaging.io.nifti import channels_of, read_nifti
 from imaging.io.nrrd import read_nrrd, read_nrrd_with_header, segment_names
 from imaging.io.sniff import DICOM, NIFTI, NRRD, describe_stranger, volume_format
 from imaging.io.volume_checks import LIMITS, NOT_FINITE, VolumeLimits
 from imaging.labels import MAX_LABELS, LabelScheme
 from imaging.volume import Grid, Volume
 
-__all__ = ["LIMITS", "LabelArray", "VolumeLimits", "read_labels", "read_volume", "same_place"]
+__all__ = [
+    "LIMITS",
+    "LabelArray",
+    "VolumeLimits",
+    "holds_all",
+    "read_labels",
+    "read_volume",
+    "same_place",
+]
 
 LabelArray = NDArray[np.uint8]
 HEAD_BYTES = 512
@@ -27,15 +35,27 @@ SHOWN = 8  # values named in a message
 LABEL_TOLERANCE = 0.05  # of the smallest voxel edge
 
 
-def read_volume(path: Path, limits: VolumeLimits = LIMITS) -> Volume:
-    """The volume in one NIfTI or NRRD file: one channel, RAS+.
+def read_volume(path: Path, limits: VolumeLimits = LIMITS, channels: int = 1) -> Volume:
+    """The volume in one NIfTI or NRRD file, RAS+: one channel, or all of `channels` in a NIfTI.
 
     Raises:
         VolumeError: it is no such file, is damaged, or holds no single 3-D volume on a usable grid.
         OSError: it cannot be read.
     """
     found = _format(path)
-    return read_nifti(path, limits) if found == NIFTI else read_nrrd(path, limits)
+    return read_nifti(path, limits, channels) if found == NIFTI else read_nrrd(path, limits)
+
+
+def holds_all(path: Path, channels: int) -> bool:
+    """Whether one file holds so many channels, more than one, by what its header claims.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return channels > 1 and _format(path) == NIFTI and channels_of(path) == channels
+    except VolumeError:
+        return False  # reading it says what is wrong
 
 
 def read_labels(path: Path, grid: Grid, scheme: LabelScheme | None) -> LabelArray:

@@ -13,7 +13,7 @@ from imaging.deid.pseudonym import pseudonym
 from imaging.ids import utc_now
 from imaging.io.nifti import SUFFIX, write_nifti
 from imaging.io.volume_digest import case_id
-from imaging.io.volumes import read_volume, same_place
+from imaging.io.volumes import holds_all, read_volume, same_place
 from imaging.labelstudio.key_slices import key_slices
 from imaging.labelstudio.plane import Plane, plane_of
 from imaging.labelstudio.stack import SLICES
@@ -53,7 +53,7 @@ def take_files(intake: Intake, paths: Sequence[str], patient: str) -> CaseRecord
 
     Args:
         intake: the task.
-        paths: one file for each channel, below rawdata.
+        paths: one file for each channel, or one that holds them all, below rawdata.
         patient: who it belongs to, if cases.csv does not say.
 
     Raises:
@@ -62,9 +62,10 @@ def take_files(intake: Intake, paths: Sequence[str], patient: str) -> CaseRecord
         OSError: it cannot be read, or the case cannot be written; nothing is half-made.
     """
     volumes = []
+    together = len(intake.config.volume.channels) if len(paths) == 1 else 1
     with refused_links(), held_paths(intake.task.rawdata, paths) as held:
         for file in held:
-            volumes.append(read_volume(file, intake.volume_limits))
+            volumes.append(read_volume(file, intake.volume_limits, together))
             intake.beat()
         source = source_of(paths[0], held, intake.beat)
     listed = [row.patient for path in paths if (row := row_of(intake, path)) and row.patient]
@@ -72,6 +73,17 @@ def take_files(intake: Intake, paths: Sequence[str], patient: str) -> CaseRecord
         raise RefusedError("contradiction", "cases.csv gives the channels of a case two patients")
     origin = Origin(paths, paths[0], listed[0] if listed else patient, paths[0])
     return take_volumes(intake, volumes, origin, source)
+
+
+def is_whole(intake: Intake, path: str) -> bool:
+    """Whether one file holds all channels of a case, as the Decathlon stores them.
+
+    Raises:
+        RefusedError: `symlink` or `permission-denied`.
+        OSError: it cannot be read.
+    """
+    with refused_links(), held_paths(intake.task.rawdata, [path]) as [held]:
+        return holds_all(held, len(intake.config.volume.channels))
 
 
 def take_volumes(

@@ -20,7 +20,7 @@ from services.ingest.settle import Settling
 from services.ingest.sync import TaskSync
 from services.ingest.take import Intake, land_classes, refused_links
 from services.ingest.take_labels import land_labels
-from services.ingest.take_volume import take_files
+from services.ingest.take_volume import is_whole, take_files
 from services.ingest.tree import is_contest_input, place_of
 from services.ingest.units import Role, Roles, Unit, units_of
 
@@ -168,7 +168,7 @@ class _Files:
                 raise RefusedError("channel-twice", "two files for one channel of a case")
             self._add_known(unit)
             missing = self.roles.count - len(unit.paths)
-            if missing:
+            if missing and not (len(unit.paths) == 1 and is_whole(self.intake, unit.first)):
                 since_s = self.owner.newest_s(unit.key)
                 if self._may_come(since_s) or not self.is_whole:
                     return None

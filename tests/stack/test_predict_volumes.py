@@ -4,13 +4,14 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import nrrd
 import numpy as np
 import pytest
 
 from imaging.io.nifti import read_label_volume, read_nifti, write_nifti
 from imaging.io.volumes import read_volume
-from imaging.volume import grid_of
+from imaging.volume import grid_of, to_stored
 from stack.bootstrap import init_nas
 from stack.cli import main
 from stack.errors import RefusedError, UsageError
@@ -93,6 +94,17 @@ def test_the_channels_of_a_volume_are_found_by_their_names(
     assert model.seen == [(2, *SIDES)]
     grid = read_nifti(files[0]).grid
     assert np.array_equal(read_label_volume(out / "x.nii.gz", grid), block_voxels() > 100)
+
+
+def test_a_file_that_holds_all_channels_is_a_volume(folder: Path) -> None:
+    stored = to_stored(block_voxels(), make_grid())
+    both = np.stack([stored, 0 * stored], axis=3)
+    nibabel.save(
+        nibabel.Nifti1Image(both, np.array(make_grid().stored_affine)), folder / "x.nii.gz"
+    )
+    model = Model("v1", channels=2)
+    assert predict_volumes(model, [folder / "x.nii.gz"], folder / "out") == 0
+    assert model.seen == [(2, *SIDES)]
 
 
 def test_channels_that_are_missing_or_lie_elsewhere_are_told(

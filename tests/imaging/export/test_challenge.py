@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from imaging.export.challenge import (
     read_channels,
 )
 from imaging.io.nifti import write_nifti
-from imaging.volume import grid_of
+from imaging.volume import grid_of, to_stored
 from tests.imaging.export.lab import volume_of
 
 
@@ -56,6 +57,19 @@ def test_channels_are_stacked_in_order(tmp_path: Path) -> None:
     stacked = one_volume(channels).voxels_CXYZ
     assert np.array_equal(stacked[1], volume_of(1).voxels_CXYZ[0])
     assert one_volume(channels[:1]) is channels[0]
+
+
+def test_a_file_that_holds_all_channels_is_one_volume(tmp_path: Path) -> None:
+    first, second = (volume_of(number) for number in (0, 1))
+    stored = [to_stored(one.voxels_CXYZ[0], first.grid) for one in (first, second)]
+    image = nibabel.Nifti1Image(np.stack(stored, axis=3), np.array(first.grid.stored_affine))
+    (tmp_path / "imagesTs").mkdir()
+    nibabel.save(image, tmp_path / "imagesTs" / "BRATS_485.nii.gz")
+    (test,) = find_test_volumes(tmp_path, 2)
+    found = one_volume(read_channels(test))
+    assert test.answer == "BRATS_485.nii.gz" and found.grid.is_same(first.grid)
+    assert np.array_equal(found.voxels_CXYZ[1], second.voxels_CXYZ[0])
+    assert grid_of_file(test.files[0]).is_same(first.grid)
 
 
 @pytest.mark.parametrize(

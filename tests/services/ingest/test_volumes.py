@@ -253,6 +253,34 @@ def test_channels_by_number_are_one_case(lab: Lab) -> None:
     assert len(lab.cases()) == 1 and not lab.refusals()
 
 
+def test_a_file_that_holds_all_channels_is_one_case(lab: Lab) -> None:
+    about = {
+        "modality": {"0": "FLAIR", "1": "T1w"},
+        "labels": {"0": "background", "1": "edema"},
+        "tensorImageSize": "4D",
+    }
+    random = np.random.default_rng(7)
+    both = random.integers(0, 1000, (*SHAPE, 2), dtype=np.int16)
+    lab.drop("dataset.json", json.dumps(about).encode())
+    lab.drop("imagesTr/BRATS_001.nii.gz", nifti(both))
+    lab.drop("labelsTr/BRATS_001.nii.gz", labels(top=1))
+    lab.settle(30)
+    assert not lab.refusals()
+    (case,) = lab.cases().values()
+    assert case.volume is not None and case.volume.channels == ("FLAIR", "T1w")
+    for place, name in enumerate(case.volume.images):
+        found = read_nifti(lab.task.case(case.case) / name)
+        assert np.array_equal(to_stored(found.voxels_CXYZ[0], found.grid), both[..., place])
+    assert len(current_answers(lab.task, case.case)) == 1
+
+
+def test_a_file_with_another_number_of_channels_is_refused(lab: Lab) -> None:
+    lab.configure(TWO)
+    lab.drop("x.nii.gz", nifti(np.ones((*SHAPE, 3), dtype=np.int16)))
+    lab.settle(600)
+    assert not lab.cases() and lab.refusals()
+
+
 def test_channels_by_case_list_are_one_case(lab: Lab) -> None:
     lab.configure(TWO)
     lab.drop("b/one_t2.nii.gz", volume(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ FORMATS = (
     "dicom-seg",
     "png",
 )  # without a look at imaging, which imports numpy
+AXES = ("axial", "coronal", "sagittal")
 OTHERS = "`--format monai` holds classes; dataset/<task>/data/ shows them in plain folders."
 
 
@@ -33,6 +35,12 @@ def register(verbs: Parsers[argparse.ArgumentParser]) -> None:
     export.add_argument("--format", choices=FORMATS, required=True)
     export.add_argument("-o", "--output", metavar="DIR", type=Path, help="the folder that appears")
     export.add_argument("--snapshot", metavar="ID", help="another snapshot than the newest")
+    export.add_argument(
+        "--axis", choices=AXES, help="png of volumes: slices along another axis, drawn anew"
+    )
+    export.add_argument(
+        "--channel", metavar="NAME", help="png of volumes: another channel than the first"
+    )
     export.set_defaults(act=export_task)
 
 
@@ -52,7 +60,7 @@ def export_task(args: argparse.Namespace, home: Home) -> int:
         target,
         snapshot,
         args.format,
-        _fill(args.format, task, home),
+        _drawn(args, task, snapshot) or _fill(args.format, task, home),
         lambda done, of: progress.tell(f"{done} of {of} cases"),
     )
     progress.finish(f"{len(snapshot.cases) - len(left_out)} cases are in {target}")
@@ -93,6 +101,27 @@ def _target(what: str, task: str, output: Path | None) -> Path:
     if output is None:
         return Path.cwd() / name
     return output / name if what == "nnunet" and output.name != name else output
+
+
+def _drawn(args: argparse.Namespace, task: TaskFolder, snapshot: Snapshot) -> Fill | None:
+    """What draws slices that annotators do not have; None where nobody wants them.
+
+    Raises:
+        UsageError: they are no slices of this task, or the task knows no such channel.
+    """
+    if args.axis is None and args.channel is None:
+        return None
+    from imaging.export.png import fill_drawn
+    from imaging.task import load_task
+
+    if args.format != "png" or not all(case.is_volume for case in snapshot.cases):
+        raise UsageError("--axis and --channel are for --format png of volumes")
+    shown = load_task(task.config).volume
+    if args.channel is not None and args.channel not in shown.channels:
+        known = ", ".join(shown.channels) or "none: its volumes have one channel"
+        raise UsageError(f"the channel is {args.channel!r}, expected one of {known}")
+    channel = shown.channels.index(args.channel) if args.channel else 0
+    return fill_drawn(replace(shown, axis=args.axis or shown.axis), channel)
 
 
 def _fill(what: str, task: TaskFolder, home: Home) -> Fill:

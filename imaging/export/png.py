@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from imaging.export.folder import Export, ExportCase, Progress
-from imaging.export.views import views_of
+from imaging.export.folder import Export, ExportCase, Fill, Progress
+from imaging.export.views import drawn_slices, views_of
 from imaging.io.itksnap import label_description
+from imaging.io.png import png_grey
 from imaging.labels import LabelScheme
+from imaging.task import VolumePolicy
 
 BLACK = (0, 0, 0)
 LINE_PX, MARGIN_PX, TEXT_PX = 28, 8, 16  # of the legend's picture
@@ -41,9 +43,34 @@ def fill_png(export: Export, cases: Sequence[ExportCase], progress: Progress) ->
             export.link(f"images/{place}.png", source, sha256)
             export.write(f"masks/{place}.png", palette_png(view.labels_HW, scheme))
         progress(done, len(cases))
+    _describe(export, scheme)
+
+
+def _describe(export: Export, scheme: LabelScheme) -> None:
     export.write("legend.csv", _legend(scheme))
     export.write("legend.png", legend_picture(scheme))
     export.write("itksnap.txt", label_description(scheme).encode())
+
+
+def fill_drawn(shown: VolumePolicy, channel: int = 0) -> Fill:
+    """What writes slices that annotators do not have: another axis, window or channel.
+
+    Args:
+        shown: which way slices are cut, and in which window they are drawn.
+        channel: of a multi-modal case, from 0.
+    """
+
+    def fill(export: Export, cases: Sequence[ExportCase], progress: Progress) -> None:
+        scheme = export.snapshot.scheme
+        for done, case in enumerate(cases, start=1):
+            for index, (grey_HW, labels_HW) in enumerate(drawn_slices(case, shown, channel)):
+                place = f"{case.frozen.split}/{case.name}/{index:04d}.png"
+                export.write(f"images/{place}", png_grey(grey_HW))
+                export.write(f"masks/{place}", palette_png(labels_HW, scheme))
+            progress(done, len(cases))
+        _describe(export, scheme)
+
+    return fill
 
 
 def palette_png(labels_HW: NDArray[np.uint8], scheme: LabelScheme) -> bytes:

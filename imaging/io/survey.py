@@ -6,7 +6,8 @@ people stays out of what is told: cases are known by their files.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ PAPERS = re.compile(
 )
 CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})")
 ENDS = (".nii.gz", ".nii", ".nrrd")
+MOST_CHANNELS, MOST_OF_ONE = 16, 4  # that a number may mean; where a folder holds one name alone
 OBLIQUE_DEG = 0.1
 
 
@@ -97,9 +99,10 @@ def survey(path: Path, progress: Callable[[int], None] = lambda count: None) -> 
     Raises:
         OSError: the path itself cannot be read.
     """
-    looking = _Looking(path.parent, progress)
+    files = list(_files(path))
+    looking = _Looking(path.parent, _channel_files(files), progress)
     dicom: list[Path] = []
-    for file in _files(path):
+    for file in files:
         if path.is_dir() and PAPERS.fullmatch(file.name):
             looking.passed_over.append(file)
             continue
@@ -118,8 +121,10 @@ def survey(path: Path, progress: Callable[[int], None] = lambda count: None) -> 
 
 
 class _Looking:
-    def __init__(self, root: Path, progress: Callable[[int], None]) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, channel_files: frozenset[Path], progress: Callable[[int], None]
+    ) -> None:
+        self.root, self.channel_files = root, channel_files
         self.cases: list[FoundCase] = []
         self.refused: list[NotFound] = []
         self.label_maps: list[tuple[Path, str, Volume]] = []
@@ -159,7 +164,7 @@ class _Looking:
         return bool(LABEL_FOLDERS & {part.lower() for part in folders})
 
     def _take_volume(self, file: Path, kind: str, volume: Volume) -> None:
-        match = CHANNEL.fullmatch(_stem(file))
+        match = CHANNEL.fullmatch(_stem(file)) if file in self.channel_files else None
         name = f"{file.parent}/{match['name']}" if match else str(file)
         place = self.channels.setdefault(name, len(self.cases))
         if place == len(self.cases):
@@ -253,6 +258,26 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _is_litter(name: str) -> bool:
     return name.startswith(".") or name.casefold() in LITTER
+
+
+def _channel_files(files: Iterable[Path]) -> frozenset[Path]:
+    """The files whose last number is a channel's, as far as names can tell: task.yaml says it.
+
+    Challenges number their volumes with four digits, too. A number is a channel's only where every
+    numbered name of a folder begins with 0000, and has no more than a volume has channels.
+    """
+    folders: dict[Path, dict[str, list[tuple[int, Path]]]] = defaultdict(lambda: defaultdict(list))
+    for file in files:
+        match = CHANNEL.fullmatch(_stem(file)) if file.name.lower().endswith(ENDS) else None
+        if match:
+            folders[file.parent][match["name"]].append((int(match["channel"]), file))
+    found: set[Path] = set()
+    for names in folders.values():
+        ends = [(min(group)[0], max(group)[0]) for group in names.values()]
+        most = MOST_CHANNELS if len(names) > 1 else MOST_OF_ONE
+        if all(first == 0 and last < most for first, last in ends):
+            found |= {file for group in names.values() for _, file in group}
+    return frozenset(found)
 
 
 def _head(file: Path) -> bytes:

@@ -82,6 +82,22 @@ def test_a_channel_on_another_grid_is_refused(
     assert record["refused_by_reason"] == {"channel-grid": 1}
 
 
+def test_volumes_that_a_challenge_numbers_are_cases_and_no_channels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.zeros((4, 5, 6), np.int16)
+    for number, spacing_mm in enumerate((1.0, 1.1, 1.1), start=1):
+        save_nifti(tmp_path / "drop" / "imagesTr" / f"amos_000{number}.nii.gz", image, spacing_mm)
+        labels = image.astype(np.uint8)
+        save_nifti(tmp_path / "drop" / "labelsTr" / f"amos_000{number}.nii.gz", labels, spacing_mm)
+    for number in range(6):
+        save_nifti(tmp_path / "drop" / "more" / f"case_000{number}.nii.gz", image)
+    record = as_json(tmp_path, tmp_path / "drop", capsys)
+    assert len(record["cases"]) == 9 and not record["refused"]
+    assert {case["channels"] for case in record["cases"]} == {1}
+    assert [one["case"] for one in record["labels"]] == [0, 1, 2]
+
+
 def test_every_hostile_volume_is_told_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,7 +127,7 @@ class _Looking:
         self.root, self.channel_files = root, channel_files
         self.cases: list[FoundCase] = []
         self.refused: list[NotFound] = []
-        self.label_maps: list[tuple[Path, str, Volume]] = []
+        self.label_maps: list[tuple[Path, str, Grid, tuple[int, ...]]] = []  # without voxels
         self.channels: dict[str, int] = {}  # file without its channel → place in cases
         self.sorted = SortedDicom((), (), ())
         self.passed_over: list[Path] = []
@@ -150,7 +150,8 @@ class _Looking:
                     picture, (file,), "", pixels.shape[:2], 1 if pixels.ndim == 2 else 3,
                     str(pixels.dtype), float(pixels.min()), float(pixels.max())))  # fmt: skip
             elif found and self._is_label_map(file):
-                self.label_maps.append((file, found, read_volume(file)))
+                volume = read_volume(file)
+                self.label_maps.append((file, found, volume.grid, _indices(volume)))
             else:  # what is no volume at all says so when it is read
                 self._take_volume(file, found or "", read_volume(file))
         except PictureError as error:
@@ -206,16 +207,8 @@ class _Looking:
         return Survey(tuple(self.cases), labels, tuple(self.refused), passed_over)
 
     def _labels(self) -> Iterator[FoundLabels]:
-        for file, kind, volume in self.label_maps:
-            values = np.unique(volume.voxels_CXYZ)
-            if not (values == np.rint(values)).all() or len(values) > 256:
-                error = PictureError(
-                    "a label map whose values are no indices", reason="label-values"
-                )
-                self.refuse([file], error)
-                continue
-            case = self._case_beneath(file, volume.grid)
-            yield FoundLabels(kind, file, (), tuple(int(v) for v in values if v), case)
+        for file, kind, grid, values in self.label_maps:
+            yield FoundLabels(kind, file, (), values, self._case_beneath(file, grid))
         for one in self.sorted.labels:
             try:
                 names = segment_names(one)
@@ -234,6 +227,18 @@ class _Looking:
             if is_named and case.grid is not None and same_place(grid, case.grid):
                 return place
         return None
+
+
+def _indices(volume: Volume) -> tuple[int, ...]:
+    """The values of a label map, without background.
+
+    Raises:
+        PictureError: reason `label-values`: they are no indices.
+    """
+    values = np.unique(volume.voxels_CXYZ)
+    if not (values == np.rint(values)).all() or len(values) > 256:
+        raise PictureError("a label map whose values are no indices", reason="label-values")
+    return tuple(int(value) for value in values if value)
 
 
 def _case_of(

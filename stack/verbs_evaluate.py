@@ -178,7 +178,8 @@ def show_leaderboard(args: argparse.Namespace, home: Home) -> int:
         ("", "rank", "version", board.measure or "figure", "cases", "also"),
         [_place(one, board.measure) for one in board.standings],
     )
-    console.say(f"on the held-out cases of {board.snapshot}; * is the champion")
+    where = f"on the held-out cases of {board.snapshot}" if board.snapshot else "nothing measured"
+    console.say(f"{where}; * is the champion")
     return 0
 
 

@@ -79,6 +79,7 @@ def test_the_leaderboard_is_a_table_or_json(
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "model-1" in said and "not measured on held-out cases" in said
+    assert "None" not in said
     assert main([*words, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [one["version"] for one in record["standings"]] == ["model-1"]

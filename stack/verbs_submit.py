@@ -53,6 +53,8 @@ def _check(args: argparse.Namespace, home: Home, task: TaskFolder, config: TaskC
     from imaging.export.challenge import find_test_volumes, grid_of_file
     from imaging.export.submission import check_submission
 
+    if not args.check.is_file():
+        raise UsageError(f"{args.check} is not there, or no file", hint="--check takes a zip.")
     tests = find_test_volumes(task.rawdata, _channels(args, home, config))
     progress = console.Progress(f"checking {args.check}")
     check_submission(

@@ -159,3 +159,10 @@ def test_a_zip_that_is_there_is_not_replaced(home: Home, tmp_path: Path) -> None
     (tmp_path / "a.zip").write_text("handed in last week")
     assert submit(home, "-o", tmp_path / "a.zip") == 3
     assert (tmp_path / "a.zip").read_text() == "handed in last week"
+
+
+def test_a_zip_to_check_that_is_not_there_is_wrong_usage(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(home, "--check", tmp_path / "a.zip") == 2
+    assert "is not there" in capsys.readouterr().err

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
@@ -23,7 +22,7 @@ from imaging.deid.identity import remapped_uid
 from imaging.deid.profile import deidentify
 from imaging.errors import ExportError, ImagingError
 from imaging.export.folder import Export, ExportCase, Progress
-from imaging.io.dicom.header import DAMAGE, quiet, text_of
+from imaging.io.dicom.header import DAMAGE, quiet, text_of, whole_dataset
 from imaging.io.dicom.read import read_series
 from imaging.io.dicom.series import Series, sort_dicom
 from imaging.io.dicom.write import write_seg
@@ -106,9 +105,9 @@ def _write(export: Export, case: ExportCase, found: Sequence[Series], secret: st
     series = _first_channel(case, found)
     place = f"{case.frozen.split}/{case.name}"
     headers = []
-    for number, file in enumerate(series.files, start=1):
+    for number, source in enumerate(zip(series.files, series.headers, strict=True), start=1):
         name = f"{place}/series/{number:04d}.dcm"
-        headers.append(_write_image(file, export.place(name), case.name, secret))
+        headers.append(_write_image(source, export.place(name), case.name, secret))
         export.add(name)
     target = export.place(f"{place}/{SEG}")
     try:
@@ -138,16 +137,18 @@ def _first_channel(case: ExportCase, found: Sequence[Series]) -> Series:
     )
 
 
-def _write_image(source: Path, target: Path, case: str, secret: str) -> Dataset:
+def _write_image(source: tuple[Path, Dataset], target: Path, case: str, secret: str) -> Dataset:
     """Write one de-identified file; its header without the pixels.
+
+    The header that was read before knows the transfer syntax where the file does not say it.
 
     Raises:
         ExportError: pydicom cannot write it. Its words may name the patient, so they are not told.
     """
     try:
         with quiet():
-            made = deidentify(pydicom.dcmread(source), secret)
-            _complete(made, case, sha256_of(source), secret)
+            made = deidentify(whole_dataset(*source), secret)
+            _complete(made, case, sha256_of(source[0]), secret)
             made.save_as(target, enforce_file_format=True)
     except DAMAGE as error:
         raise ExportError(f"a DICOM file cannot be written ({type(error).__name__})") from error

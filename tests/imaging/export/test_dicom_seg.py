@@ -18,7 +18,7 @@ from imaging.export.dicom_seg import fill_dicom_seg
 from imaging.export.folder import export_snapshot
 from imaging.io.dicom.read import read_label_object, read_series
 from imaging.io.dicom.series import sort_dicom
-from imaging.io.nifti import read_label_volume, write_label_volume
+from imaging.io.nifti import read_label_volume, read_nifti, write_label_volume
 from imaging.publish import MANIFEST, read_json, sha256_of, write_json
 from tests.dicom_phantoms import Scan, ramp, small_scan, write_scan
 from tests.imaging.export.lab import SCHEME, Lab, make_lab
@@ -188,3 +188,23 @@ def test_an_export_without_any_case_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="did not come from DICOM"):
         export(lab, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_files_without_a_preamble_are_exported_too(lab: Lab, tmp_path: Path) -> None:
+    """As old archives keep them: the bare elements, which ingest takes."""
+    for number, case in enumerate(lab.snapshot.cases):
+        files = sorted((lab.task.rawdata / f"scan{number}").iterdir())
+        for file in files:
+            dataset = pydicom.dcmread(file)
+            del dataset.file_meta
+            dataset.preamble = None
+            dataset.save_as(file, implicit_vr=True, little_endian=True)
+        record = load_case(case.image.parent)
+        source = replace(record.source, sha256=series_key(map(sha256_of, files)))
+        write_json(case.image.parent / CASE_RECORD, replace(record, source=source).to_json())
+    assert export(lab, tmp_path / "out") == {}
+    case = lab.snapshot.cases[0]
+    folder = tmp_path / "out" / case.split / case.case / "series"
+    (series,) = sort_dicom(list(folder.iterdir())).series
+    assert np.array_equal(read_series(series).voxels_CXYZ, read_nifti(case.image).voxels_CXYZ)
+    assert all(PATIENT.encode() not in file.read_bytes() for file in folder.iterdir())

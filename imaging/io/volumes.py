@@ -150,7 +150,7 @@ def _by_name(values_XYZ: NDArray[Any], names: dict[int, str], scheme: LabelSchem
     for value in np.unique(values_XYZ).tolist():
         if value == 0:
             continue
-        name = names.get(int(value), "")
+        name = names.get(value, "")  # 1.5 is no segment's value; 1.0 is that of 1
         index = indices.get(name.strip().casefold())
         if index is None:
             raise VolumeError(

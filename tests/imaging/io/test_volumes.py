@@ -118,6 +118,8 @@ def test_segments_that_slicer_named_find_their_labels(tmp_path: Path) -> None:
     plain = read_labels(path, GRID, None)
     assert np.array_equal(found, np.array([0, 2, 1], np.uint8)[plain])
     assert reason_of(path, scheme=label_scheme(["liver", "kidney"])) == "label-values"
+    halves = write_nrrd(tmp_path, values(dtype="float32") * np.float32(1.25), **names)
+    assert reason_of(halves, scheme=SCHEME) == "label-values"
 
 
 @pytest.mark.parametrize("name", ["brain1", "breast1", "prostate_phantom_subvolume"])

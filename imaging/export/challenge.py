@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 
 from imaging.errors import GridMismatchError, ImagingError, SubmissionError
-from imaging.io.volumes import holds_all, read_volume
+from imaging.io.volumes import holds_all, read_volume, same_place
 from imaging.publish import LITTER, read_json
 from imaging.volume import Grid, Volume, grid_of
 
@@ -76,7 +76,7 @@ def read_channels(test: ChallengeVolume) -> tuple[Volume, ...]:
     for path in test.files:
         try:
             found.append(read_volume(path, channels=test.in_one))
-            if not found[-1].grid.is_same(found[0].grid):
+            if not same_place(found[-1].grid, found[0].grid):
                 raise GridMismatchError(found[0].grid.shape_XYZ, found[-1].grid.shape_XYZ)
         except (ImagingError, OSError) as error:
             raise SubmissionError(path.name, [str(error)]) from error

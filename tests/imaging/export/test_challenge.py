@@ -127,6 +127,18 @@ def test_channels_on_two_grids_are_refused(tmp_path: Path) -> None:
         read_channels(find_test_volumes(tmp_path, 2)[0])
 
 
+def test_channels_whose_headers_were_rounded_are_one_volume(tmp_path: Path) -> None:
+    """Ingest takes such channels to train on; a test set is not told by another measure."""
+    drop(tmp_path, "a_0000.nii.gz")
+    volume = volume_of(1)
+    moved = np.array(volume.grid.stored_affine)
+    moved[:3, 3] += 0.02  # mm, of voxels of 0.8
+    path = tmp_path / "imagesTs" / "a_0001.nii.gz"
+    write_nifti(path, volume.voxels_CXYZ[0], grid_of(volume.grid.stored_shape, moved))
+    (test,) = find_test_volumes(tmp_path, 2)
+    assert len(read_channels(test)) == 2
+
+
 def test_a_header_says_the_grid_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     drop(tmp_path, "a.nii.gz")
     path = tmp_path / "imagesTs" / "a.nii.gz"

@@ -8,7 +8,7 @@ their folders often tell a patient's name, so none of them gets into a record, a
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -150,11 +150,18 @@ class DicomVisit:
                 if row is None or not row.case:
                     text = "a series that cases.csv makes no channel of a case"
                     raise RefusedError("channel-missing", text)
-                channel = roles.by_sheet(row).channel
+                role = roles.by_sheet(row)
+                if role.part != "image":
+                    text = "a series of images that cases.csv calls a label map"
+                    raise RefusedError("channel-unknown", text)
             except RefusedError as refusal:
                 self.attempts.refuse(items, refusal, nameless=True)
                 continue
-            found[row.case][channel, key] = items
+            found[row.case][role.channel, key] = items
+        for case in [case for case, channels in found.items() if _has_rivals(channels)]:
+            every = [item for items in found.pop(case).values() for item in items]
+            twice = RefusedError("channel-twice", "several series for one channel of a case")
+            self.attempts.refuse(every, twice, nameless=True)
         return {
             case: [(key, channels[channel, key]) for channel, key in sorted(channels)]
             for case, channels in found.items()
@@ -390,6 +397,12 @@ class DicomVisit:
 
 def _row(item: Settling, state: State, case: str | None = None, key: str | None = None) -> Row:
     return Row(item.found.path, item.found.stamp, state, case, key)
+
+
+def _has_rivals(channels: Iterable[tuple[int, str]]) -> bool:
+    """Whether several series claim to be the same channel."""
+    numbers = [number for number, _ in channels]
+    return len(set(numbers)) < len(numbers)
 
 
 def _top(path: str) -> str:

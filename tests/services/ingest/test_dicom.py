@@ -314,6 +314,26 @@ def test_series_of_several_channels_are_one_case(lab: Lab) -> None:
     assert len(lab.cases()) == 1 and not lab.refusals()
 
 
+def test_two_series_of_one_channel_are_not_taken_for_two_channels(lab: Lab) -> None:
+    lab.configure(ORGAN.replace("CT", "MR") + "volume: {channels: [T1, FLAIR]}\n")
+    drop_series(lab, "p7/t1", 1, modality="MR")
+    drop_series(lab, "p7/t1", 2, modality="MR")
+    lab.drop("cases.csv", b"file,case,channel\np7/t1,p7,T1\np7/flair,p7,FLAIR\n")
+    lab.settle(90)
+    assert not lab.cases()
+    assert list(lab.refusals()) == ["channel-twice"]
+
+
+def test_a_series_that_cases_csv_calls_a_label_map_is_no_channel(lab: Lab) -> None:
+    lab.configure(ORGAN.replace("CT", "MR") + "volume: {channels: [T1, FLAIR]}\n")
+    drop_series(lab, "p7/drawn", 1, modality="MR")
+    drop_series(lab, "p7/flair", 2, modality="MR")
+    lab.drop("cases.csv", b"file,case,channel\np7/drawn,p7,label\np7/flair,p7,FLAIR\n")
+    lab.settle(90)
+    assert not lab.cases()
+    assert set(lab.refusals()) == {"channel-unknown", "channel-missing"}
+
+
 def test_a_task_is_guessed_from_dicom(lab: Lab) -> None:
     for seed in range(2):
         drop_series(lab, f"series{seed}", seed, modality="MR")

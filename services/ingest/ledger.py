@@ -115,8 +115,9 @@ class Ledger:
         return list(self._rows("task=? AND pair=? AND state=?", task, pair, state))
 
     def named(self, task: str, name: str) -> list[Row]:
-        """The pictures with one bare name, in any folder."""
-        return list(self._rows("task=? AND name=? AND state='picture'", task, name))
+        """The images with one bare name, in any folder."""
+        where = "task=? AND name=? AND state IN ('picture','series','held')"
+        return list(self._rows(where, task, name))
 
     def made(self, task: str, case: str) -> list[Row]:
         """The images that became a case."""

@@ -138,6 +138,17 @@ def test_cases_csv_names_a_folder_and_wins(lab: Lab) -> None:
     assert {case.metadata["scanner"] for case in cases} == {"A", "B"}
 
 
+def test_a_bare_name_in_cases_csv_means_no_series_of_which_two_have_it(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.drop("cases.csv", b"file,patient\n1-000.dcm,Ann\n")
+    drop_series(lab, "a")
+    lab.settle(30)
+    drop_series(lab, "b", 1)
+    (lab.task.rawdata / "b/2-000.dcm").rename(lab.task.rawdata / "b/1-000.dcm")
+    lab.settle(30)
+    assert len(lab.cases()) == 1 and list(lab.refusals()) == ["name-twice"]
+
+
 def test_a_late_case_list_labels_series_and_names_no_absent_files(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:

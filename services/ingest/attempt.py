@@ -52,6 +52,9 @@ class Attempts:
             items: the files; at least one.
             take: takes them in. Returns their rows, or None while something has to be waited for.
             nameless: whether their names may tell a patient's, and so go into no reason.txt.
+
+        Raises:
+            HoldError: nothing more can be taken in now, whatever comes; the files wait.
         """
         if self.tools.is_stopping():
             return
@@ -68,6 +71,8 @@ class Attempts:
                 raise HoldError("ingest may not write into the task's folder") from error
             self.postpone(items, self.tools.tempo.retry_s)
             log.warning("task %s: a file could not be taken: %s", self.task.name, error.strerror)
+        except HoldError:
+            raise  # it says what a person has to put right; the files are no reason to wait
         except Exception as error:
             # The outermost level for one file: set it aside until it changes, and go on.
             self.postpone(items, math.inf)

@@ -17,6 +17,7 @@ from imaging.dataset.cases import CaseRecord
 from imaging.dataset.quarantine import decide, quarantined
 from imaging.deid.burned_in import BurnedIn
 from imaging.deid.reader import Box
+from imaging.errors import DeidentificationError
 from imaging.io.dicom.series import sort_dicom
 from imaging.io.dicom.write import write_rtstruct, write_seg
 from imaging.io.nifti import read_nifti, write_label_volume
@@ -305,6 +306,21 @@ def test_a_lost_ledger_does_not_let_anything_through(lab: Lab) -> None:
     lab.start()
     lab.settle(60)
     assert not lab.cases() and len(quarantined(lab.task)) == 1
+
+
+def test_a_reader_that_is_not_installed_is_said_and_waited_for(lab: Lab) -> None:
+    def is_missing(*_: Any) -> BurnedIn | None:
+        raise DeidentificationError("rapidocr cannot be imported")
+
+    lab.configure(ORGAN)
+    lab.find_text = is_missing
+    drop_series(lab, "a")
+    lab.settle(60)
+    assert "rapidocr cannot be imported" in lab.pulse.trouble
+    assert not lab.cases() and not lab.refusals()
+    lab.find_text = lambda *_: None
+    lab.settle(30)
+    assert len(lab.cases()) == 1 and lab.pulse.trouble == ""
 
 
 # --- channels and task.yaml ----------------------------------------------------------------------

@@ -19,7 +19,7 @@ from imaging.dataset.quarantine import QuarantineEntry, decision_for, series_key
 from imaging.deid.headers import safe_headers
 from imaging.deid.identity import patient_of
 from imaging.deid.pseudonym import keyed
-from imaging.errors import DeidentificationError, PictureError
+from imaging.errors import DeidentificationError, PictureError, RecordError
 from imaging.io.dicom.read import read_series
 from imaging.io.dicom.series import RefusedFiles, Series, sort_dicom
 from imaging.layout import TaskFolder
@@ -63,6 +63,7 @@ class DicomVisit:
         self.tools, self.desk = attempts.tools, attempts.desk
         self.has_more = False
         self._heads: dict[str, tuple[Stamp, DicomHead | None]] = {}
+        self._unreadable: set[str] = set()  # keys whose records in quarantine are damaged
         self._newest: dict[str, float] = {}  # when the last new file came to a top folder
 
     def take_all(self, intake: Intake, quiet: Sequence[Settling]) -> None:
@@ -101,11 +102,21 @@ class DicomVisit:
         for row in rows:
             key = row.case or ""
             if key not in decided:
-                decided[key] = decision_for(self.task, key) is not None
+                decided[key] = self._is_decided(key)
         back = [row for row in rows if decided[row.case or ""]]
         if back:
             self.tools.ledger.forget(self.task.name, [row.path for row in back])
             self.desk.see([Found(row.path, row.stamp) for row in back], -math.inf)
+
+    def _is_decided(self, key: str) -> bool:
+        """Whether somebody has decided about what is in quarantine under a key."""
+        try:
+            return decision_for(self.task, key) is not None
+        except RecordError as error:  # written by hand, perhaps; the rest of the task goes on
+            if key not in self._unreadable:
+                self._unreadable.add(key)
+                log.error("task %s: quarantine cannot be read: %s", self.task.name, error)
+            return False
 
     # --- what belongs together ----------------------------------------------------------------
 

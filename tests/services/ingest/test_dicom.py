@@ -323,6 +323,23 @@ def test_a_reader_that_is_not_installed_is_said_and_waited_for(lab: Lab) -> None
     assert len(lab.cases()) == 1 and lab.pulse.trouble == ""
 
 
+def test_a_decision_that_cannot_be_read_keeps_nobody_else_waiting(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.find_text = see_text
+    drop_series(lab, "a")
+    lab.settle(30)
+    (waiting,) = quarantined(lab.task)
+    (waiting.folder / "decision.json").write_text('{"decision": "relase"}')
+    lab.find_text = lambda *_: None
+    drop_series(lab, "b", 1)
+    lab.settle(30)
+    assert len(lab.cases()) == 1 and not lab.refusals()
+    (waiting.folder / "decision.json").unlink()
+    decide(lab.task, waiting.id, "release", "Ann")
+    lab.round()
+    assert len(lab.cases()) == 2
+
+
 # --- channels and task.yaml ----------------------------------------------------------------------
 
 

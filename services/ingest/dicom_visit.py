@@ -225,7 +225,8 @@ class DicomVisit:
                     if self._may_be_stalled(items, refusal.reason):
                         return None
                     self.attempts.refuse(mine, refusal, nameless=True)
-        return rows
+        # A file of several volumes has one row: it comes back when the one that waits is decided.
+        return sorted(rows, key=lambda row: row.state == "held")
 
     def _one(
         self, intake: Intake, key: str, series: Series, items: Sequence[Settling]
@@ -270,9 +271,9 @@ class DicomVisit:
         volume = read_series(series, intake.volume_limits)
         self.tools.beat()
         headers = safe_headers(series.headers, intake.pseudonym_key)
-        entry = QuarantineEntry(
-            series_key(digests), tuple(sorted(item.found.path for item in items)), ""
-        )
+        # One file can hold several volumes; what is decided about one says nothing about others.
+        key = series_key([*digests, series.part] if series.part else digests)
+        entry = QuarantineEntry(key, tuple(sorted(item.found.path for item in items)), "")
         slices = slices_of(series, volume, shown_window(intake, volume, headers))
         find_text, beat = self.tools.find_text, self.tools.beat
         try:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from imaging.io.nifti import read_nifti, write_label_volume
 from imaging.labels import label_scheme
 from imaging.publish import verify_folder
 from imaging.task import load_task
-from tests.dicom_phantoms import ramp, small_scan, write_scan
+from tests.dicom_phantoms import ramp, set_pixels, small_scan, write_scan
+from tests.imaging.io.dicom.test_pixels import enhanced
 from tests.services.ingest.conftest import QUIET_S, Lab
 
 ORGAN = "kind: segmentation\nmodality: CT\nlabels: [liver, tumour]\n"
@@ -51,6 +53,23 @@ def see_text(
     """Text on the second slice, whatever it shows."""
     assert len(list(slices)) == SHAPE_DHW[0]
     return BurnedIn("text was read", {1: (Box(1, 1, 3, 5),)}, np.zeros((8, 9, 3), dtype=np.uint8))
+
+
+def drop_two_in_one_file(lab: Lab, folder: str) -> None:
+    """A multi-frame object of two echoes at the same places."""
+    made = enhanced(small_scan(stored_DHW=ramp(SHAPE_DHW)))
+    frames = made.pixel_array
+    set_pixels(made, np.concatenate([frames, frames + 500]).reshape(-1, SHAPE_DHW[2]))
+    made.Rows, made.NumberOfFrames = SHAPE_DHW[1], 2 * SHAPE_DHW[0]
+    groups = [deepcopy(group) for _ in range(2) for group in made.PerFrameFunctionalGroupsSequence]
+    for number, group in enumerate(groups):
+        group.MREchoSequence = [Dataset()]
+        group.MREchoSequence[0].EffectiveEchoTime = 10.0 + 20 * (number // SHAPE_DHW[0])
+        group.FrameContentSequence = [Dataset()]
+        group.FrameContentSequence[0].TemporalPositionIndex = 1 + number // SHAPE_DHW[0]
+    made.PerFrameFunctionalGroupsSequence = groups
+    (lab.task.rawdata / folder).mkdir(parents=True)
+    made.save_as(lab.task.rawdata / folder / "x.dcm", enforce_file_format=True)
 
 
 # --- series --------------------------------------------------------------------------------------
@@ -338,6 +357,34 @@ def test_a_decision_that_cannot_be_read_keeps_nobody_else_waiting(lab: Lab) -> N
     decide(lab.task, waiting.id, "release", "Ann")
     lab.round()
     assert len(lab.cases()) == 2
+
+
+@pytest.mark.parametrize("with_text", [0, 1])
+def test_each_volume_of_one_file_is_decided_about_by_itself(lab: Lab, with_text: int) -> None:
+    lab.configure(ORGAN)
+    drop_two_in_one_file(lab, "a")
+    looks: list[int] = []
+
+    def see_some(
+        _headers: Sequence[Dataset],
+        slices: Iterable[NDArray[np.uint8]],
+        _beat: Callable[[], None],
+    ) -> BurnedIn | None:
+        looks.append(len(list(slices)))
+        boxes = {1: (Box(1, 1, 3, 5),)}
+        found = BurnedIn("text was read", boxes, np.zeros((8, 9, 3), dtype=np.uint8))
+        return found if len(looks) == with_text + 1 else None
+
+    lab.find_text = see_some
+    lab.settle(30)
+    assert looks == [5, 5]
+    assert len(quarantined(lab.task)) == 1 and len(lab.cases()) == 1
+    (good,) = lab.cases().values()
+    decide(lab.task, quarantined(lab.task)[0].id, "redact", "Ann")
+    lab.settle(30)
+    cases = {case.case for case in lab.cases().values()}
+    assert len(cases) == 2 and good.case in cases
+    assert not lab.refusals()
 
 
 # --- channels and task.yaml ----------------------------------------------------------------------

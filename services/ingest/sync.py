@@ -14,7 +14,7 @@ from typing import Any
 from imaging.dataset.annotations import AnnotationRecord, newest_revisions
 from imaging.dataset.cases import CaseRecord, load_case
 from imaging.dataset.label_maps import shown_results
-from imaging.errors import ImagingError
+from imaging.errors import ImagingError, RecordError
 from imaging.labels import LabelScheme
 from imaging.labelstudio.tasks import task_payload
 from imaging.layout import TaskFolder
@@ -198,7 +198,10 @@ class _Shown:
     def _of(self, record: CaseRecord, answer: AnnotationRecord) -> Sequence[Mapping[str, Any]]:
         if answer.label_map is None:
             return answer.results
-        return shown_results(self.task, answer, record, self.scheme)
+        try:
+            return shown_results(self.task, answer, record, self.scheme)
+        except FileNotFoundError as error:
+            raise RecordError(f"the label map {answer.label_map} is gone") from error
 
 
 def _imported(task: TaskFolder, case: str) -> list[AnnotationRecord]:

@@ -212,6 +212,21 @@ def test_a_bad_label_map_leaves_its_volume_as_work(lab: Lab, data: bytes, reason
     assert not lab.label_studio.task_of(case)["annotations"]
 
 
+def test_a_lost_label_map_keeps_no_other_case_from_label_studio(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.label_studio.down = True
+    for seed, name in enumerate("ab"):
+        lab.drop(f"imagesTr/{name}.nii.gz", volume(seed))
+        lab.drop(f"labelsTr/{name}.nii.gz", labels())
+    lab.settle(30)
+    lost, other = (lab.cases()[f"imagesTr/{name}.nii.gz"].case for name in "ab")
+    for path in lab.task.case_annotations(lost).glob("*.nii.gz"):
+        path.unlink()
+    lab.label_studio.down = False
+    lab.settle(120)
+    assert lab.label_studio.cases() == [other]
+
+
 def test_a_label_map_without_a_volume_is_refused_after_a_while(lab: Lab) -> None:
     lab.configure(ORGAN)
     lab.drop("labelsTr/x.nii.gz", labels())

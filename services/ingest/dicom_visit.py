@@ -124,6 +124,11 @@ class DicomVisit:
         newest_s = self._newest.get(_top(path), -math.inf)
         return self.tools.clock() >= newest_s + self.tools.tempo.folder_wait_s
 
+    def _is_any_moving(self) -> bool:
+        """Whether files still come to some folder: its series may be anywhere."""
+        newest_s = max(self._newest.values(), default=-math.inf)
+        return self.tools.clock() < newest_s + self.tools.tempo.folder_wait_s
+
     def _head(self, path: str, stamp: Stamp) -> DicomHead | None:
         known = self._heads.get(path)
         if known is None or known[0] != stamp:
@@ -352,7 +357,8 @@ class DicomVisit:
         images = self.attempts.partners(key, "series")
         if not images:
             since_s = max(self._newest.get(_top(path), -math.inf) for path in paths)
-            if self.tools.clock() < since_s + self.tools.tempo.orphan_wait_s:
+            waited = self.tools.clock() >= since_s + self.tools.tempo.orphan_wait_s
+            if not waited or self._is_any_moving():
                 return None
             raise RefusedError("mask-without-picture", "a label object whose series is not here")
         if self.attempts.partners(key, "mask", but=paths):

@@ -116,6 +116,8 @@ class _Files:
             path = item.found.path
             if not item.found.trouble and (path in ready or not self._is_other(item)):
                 self._sort_in(item, path in ready)
+        folders = {item.found.path.rpartition("/")[0] for item in desk.desk.items.values()}
+        self.expected.update(key for folder in folders for key in _keys_of_folder(folder))
 
     def _is_other(self, item: Settling) -> bool:
         """Whether a file that waits is known to be no single volume."""
@@ -207,6 +209,8 @@ class _Files:
         keys = self.roles.image_keys(key)
         images = [row for one in keys for row in self.attempts.partners(one, "picture")]
         cases = {row.case for row in images if row.case} or self._cases_of_folder(keys)
+        if not cases and (held := self._held_in_folder(keys)):
+            return Row(path, item.found.stamp, "held", held, key)  # it comes back with its series
         if not cases:
             since_s = max(item.since_s, self.owner.newest_s(key))
             if self.expected.intersection(keys) or self._may_come(since_s) or not self.is_whole:
@@ -226,9 +230,23 @@ class _Files:
         return {
             case
             for folder, case in self.tools.ledger.series_folders(self.owner.task.name)
-            for way in (folder, *map(str, PurePosixPath(folder).parents))
-            if place_of(way).pair in keys
+            if _keys_of_folder(folder).intersection(keys)
         }
+
+    def _held_in_folder(self, keys: Sequence[str]) -> str | None:
+        """What the ledger calls a series of such a folder that waits in quarantine."""
+        rows = self.tools.ledger.held(self.owner.task.name)
+        folders = {row.path.rpartition("/")[0]: row.case for row in rows}
+        for folder, case in folders.items():
+            if _keys_of_folder(folder).intersection(keys):
+                return case
+        return None
 
     def _may_come(self, since_s: float) -> bool:
         return self.tools.clock() < since_s + self.tools.tempo.orphan_wait_s
+
+
+def _keys_of_folder(folder: str) -> set[str]:
+    """The keys of label maps that may be meant for a DICOM series in a folder."""
+    ways = (folder, *map(str, PurePosixPath(folder).parents))
+    return {pair for way in ways if (pair := place_of(way).pair) is not None}

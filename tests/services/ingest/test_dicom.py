@@ -501,6 +501,54 @@ def test_a_label_map_labels_the_series_in_a_folder_of_its_name(lab: Lab) -> None
     assert len(lab.label_studio.task_of(only_case(lab).case)["annotations"]) == 1
 
 
+def test_a_label_map_waits_for_a_series_that_is_copied_slowly(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "imagesTr/x/ct")
+    write_labels_of(lab, files, "labelsTr/x.nii.gz")
+    arrive_slowly(lab, files)
+    lab.settle(60)
+    assert not lab.refusals() and current_answers(lab.task, only_case(lab).case)
+
+
+def test_a_label_object_waits_while_files_come(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "images/ct")
+    write_object(lab, files, "labels/seg.dcm", write_seg)
+    arrive_slowly(lab, files)
+    lab.settle(60)
+    assert not lab.refusals() and current_answers(lab.task, only_case(lab).case)
+
+
+def test_a_label_map_waits_for_a_series_in_quarantine(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.find_text = see_text
+    files = drop_series(lab, "imagesTr/x/ct")
+    write_labels_of(lab, files, "labelsTr/x.nii.gz")
+    lab.settle(120)
+    assert not lab.refusals() and not lab.cases() and lab.ingest.is_done
+    decide(lab.task, quarantined(lab.task)[0].id, "release", "Ann")
+    lab.settle(30)
+    assert not lab.refusals() and current_answers(lab.task, only_case(lab).case)
+
+
+def write_labels_of(lab: Lab, files: Sequence[Path], path: str) -> None:
+    """A label map on the grid of a series."""
+    grid = sort_dicom(files).series[0].stack.grid
+    (lab.task.rawdata / path).parent.mkdir()
+    write_label_volume(lab.task.rawdata / path, np.ones(grid.shape_XYZ, dtype=np.uint8), grid)
+
+
+def arrive_slowly(lab: Lab, files: Sequence[Path]) -> None:
+    """Files that come one by one, none soon after the label that lies there already."""
+    for path in files:
+        path.rename(lab.state / path.name)
+    for _ in range(3):
+        for path in files:
+            lab.settle(QUIET_S)
+            path.unlink(missing_ok=True)
+            shutil.copy(lab.state / path.name, path)
+
+
 def test_objects_for_one_structure_each_become_one_label_map(lab: Lab) -> None:
     lab.configure(ORGAN)
     files = drop_series(lab, "a")

@@ -88,7 +88,7 @@ class DicomVisit:
                 self.has_more = True
                 return
             self._take_case(intake, key, items)
-        self._take_labels(intake, labels)
+        self._take_labels(intake, labels, until_s)
 
     def notice(self) -> None:
         """Note when files came to each folder, and bring back what a person has decided about."""
@@ -330,7 +330,7 @@ class DicomVisit:
 
     # --- label objects ------------------------------------------------------------------------
 
-    def _take_labels(self, intake: Intake, items: Sequence[Settling]) -> None:
+    def _take_labels(self, intake: Intake, items: Sequence[Settling], until_s: float) -> None:
         by_series: dict[str, list[Settling]] = defaultdict(list)
 
         def sort_in(item: Settling) -> Sequence[Row] | None:
@@ -343,6 +343,8 @@ class DicomVisit:
         for item in items:
             self.attempts.together([item], partial(sort_in, item), nameless=True)
         for key, found in by_series.items():
+            if self.tools.clock() > until_s:
+                return  # they were postponed for a moment just now, and come again
             take = partial(self._label_rows, intake, key, found)
             self.attempts.together(found, take, nameless=True)
 

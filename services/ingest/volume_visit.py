@@ -158,6 +158,9 @@ class _Files:
             for label in [item for key in keys for item in self.labels.pop(key, [])]:
                 self._take_label(label)
         for label in [item for items in self.labels.values() for item in items]:
+            if self.tools.clock() > until_s:
+                self.has_more = True
+                return
             self._take_label(label)
 
     def _take_unit(self, unit: Unit) -> None:

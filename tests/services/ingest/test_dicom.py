@@ -25,6 +25,8 @@ from imaging.io.nifti import read_nifti, write_label_volume
 from imaging.labels import label_scheme
 from imaging.publish import verify_folder
 from imaging.task import load_task
+from services.ingest import dicom_visit
+from services.ingest.dicom_labels import land_objects
 from tests.dicom_phantoms import ramp, set_pixels, small_scan, write_scan
 from tests.imaging.io.dicom.test_pixels import enhanced
 from tests.services.ingest.conftest import QUIET_S, Lab
@@ -556,6 +558,25 @@ def test_objects_for_one_structure_each_become_one_label_map(lab: Lab) -> None:
     write_object(lab, files, "a/two.dcm", write_rtstruct, "TUMOUR")
     lab.settle(30)
     assert np.array_equal(landed(lab, only_case(lab)), 2 * truth_XYZ)
+
+
+def test_label_objects_keep_no_other_task_waiting(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def land_slowly(*given: Any) -> str | None:
+        lab.now_s += 25
+        return land_objects(*given)
+
+    monkeypatch.setattr(dicom_visit, "land_objects", land_slowly)
+    lab.configure(ORGAN)
+    for seed in range(2):
+        write_object(lab, drop_series(lab, f"a{seed}", seed), f"b/{seed}.dcm", write_seg)
+    lab.round()
+    lab.round(WAIT_S)
+    cases = [case.case for case in lab.cases().values()]
+    assert sum(bool(current_answers(lab.task, case)) for case in cases) == 1
+    lab.settle(30)
+    assert all(current_answers(lab.task, case) for case in cases)
 
 
 def test_a_label_object_without_its_series_is_refused_after_a_while(lab: Lab) -> None:

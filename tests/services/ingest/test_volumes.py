@@ -1,6 +1,7 @@
 """What becomes of NIfTI and NRRD files, seen from outside."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from imaging.io.volume_digest import case_id
 from imaging.publish import verify_folder
 from imaging.task import load_task
 from imaging.volume import to_stored
+from services.ingest import volume_visit
+from services.ingest.take_labels import land_labels
 from tests.services.ingest.conftest import QUIET_S, Lab
 from tests.services.ingest.volumes import SHAPE, label_array, labels, nifti, volume
 
@@ -210,6 +213,29 @@ def test_a_bad_label_map_leaves_its_volume_as_work(lab: Lab, data: bytes, reason
     assert reason in lab.refusals()
     case = lab.cases()["imagesTr/x.nii.gz"].case
     assert not lab.label_studio.task_of(case)["annotations"]
+
+
+def test_late_label_maps_keep_no_other_task_waiting(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def land_slowly(*given: Any) -> bool:
+        lab.now_s += 15
+        return land_labels(*given)
+
+    monkeypatch.setattr(volume_visit, "land_labels", land_slowly)
+    lab.configure(ORGAN)
+    for seed in range(4):
+        lab.drop(f"imagesTr/{seed}.nii.gz", volume(seed))
+    lab.settle(30)
+    for seed in range(4):
+        lab.drop(f"labelsTr/{seed}.nii.gz", labels())
+    lab.round()
+    lab.round(QUIET_S)
+    cases = [case.case for case in lab.cases().values()]
+    assert sum(bool(current_answers(lab.task, case)) for case in cases) == 2
+    assert lab.ingest.next_wait_s(10) == 0
+    lab.round()
+    assert all(current_answers(lab.task, case) for case in cases)
 
 
 def test_a_lost_label_map_keeps_no_other_case_from_label_studio(lab: Lab) -> None:

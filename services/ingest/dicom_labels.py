@@ -9,10 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from imaging.dataset.cases import load_case
+from imaging.dataset.quarantine import series_key
 from imaging.errors import VolumeError
+from imaging.io.dicom.header import text_of
 from imaging.io.dicom.labels import read_label_object
+from imaging.io.dicom.references import referenced_instances
 from imaging.io.dicom.series import LabelObject, Series, sort_dicom
 from imaging.io.volumes import LabelArray
+from imaging.publish import sha256_of
 from imaging.volume import Grid
 from services.ingest.errors import RefusedError
 from services.ingest.inside import held_paths
@@ -65,18 +69,34 @@ def _read(
     series: Sequence[Series],
     cases: Sequence[str],
 ) -> tuple[LabelArray, str]:
-    """All objects on the grid of the first case that they lie on."""
-    refusal: VolumeError | None = None
+    """All objects on the grid of the first case that they lie on.
+
+    Times of one series share a grid, so the case whose images the objects refer to comes first.
+    """
+    named = frozenset().union(*(referenced_instances(one.header) for one in objects))
+    found: list[tuple[int, str, Series, Grid]] = []
     for case in cases:
-        volume = load_case(intake.task.case(case)).volume
-        own = [one for one in series if volume is not None and one.stack.grid == volume.grid]
-        if volume is None or not own:
-            continue
+        record = load_case(intake.task.case(case))
+        grid = record.volume.grid if record.volume else None
+        own = [one for one in series if one.stack.grid == grid]
+        if len(own) > 1:
+            made_from = [one for one in own if _key(one) == record.source.sha256]
+            own = made_from or own
+        if grid is not None and own:
+            images = {text_of(header, "SOPInstanceUID") for header in own[0].headers}
+            found.append((len(images & named), case, own[0], grid))
+    refusal: VolumeError | None = None
+    for _, case, one, grid in sorted(found, key=lambda place: -place[0]):
         try:
-            return _combined(intake, objects, own[0], volume.grid), case
+            return _combined(intake, objects, one, grid), case
         except VolumeError as error:
             refusal = error
     raise refusal or RefusedError("mask-without-picture", "the series of its case has changed")
+
+
+def _key(series: Series) -> str:
+    """What case.json says that a case of this series was made from."""
+    return series_key(sha256_of(file) for file in series.files)
 
 
 def _combined(

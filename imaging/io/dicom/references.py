@@ -30,6 +30,16 @@ def referenced_series(header: Dataset, known: Mapping[str, str]) -> str:
     return named
 
 
+def referenced_instances(header: Dataset) -> frozenset[str]:
+    """UIDs of the images that a label object refers to."""
+    found: set[str] = set()
+    for count, item in enumerate(_items(header, 0)):
+        found.add(text_of(item, "ReferencedSOPInstanceUID"))
+        if count > MAX_REFERENCES:
+            break
+    return frozenset(found - {""})
+
+
 def _items(dataset: Dataset, depth: int) -> Iterator[Dataset]:
     """Every item of every sequence, the outer ones first."""
     if depth > MAX_DEPTH:

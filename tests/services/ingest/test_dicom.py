@@ -489,6 +489,31 @@ def test_a_label_object_labels_its_series(
     assert not lab.refusals() and len(lab.cases()) == 2
 
 
+@pytest.mark.parametrize("drawn_on", [0, 1])
+def test_a_label_object_labels_the_time_that_it_was_drawn_on(lab: Lab, drawn_on: int) -> None:
+    """Two times of one series lie on one grid: where the object fits does not tell them apart."""
+    lab.configure(ORGAN)
+    files = []
+    for time in (0, 1):
+
+        def mark(k: int, dataset: Dataset, time: int = time) -> None:
+            dataset.TemporalPositionIdentifier = time + 1
+            dataset.SOPInstanceUID = f"1.2.3.{time}.{k}"
+
+        scan = small_scan(stored_DHW=ramp(SHAPE_DHW) + np.uint16(500 * time))
+        files += write_scan(lab.task.rawdata / f"time{time}", scan, mark)
+    lab.settle(30)
+    assert len(lab.cases()) == 2
+    found = sort_dicom(files).series
+    series = next(one for one in found if one.part == f"time {drawn_on + 1} of 2")
+    truth_XYZ = write_object(lab, list(series.files), "elsewhere/labels.dcm", write_seg)
+    lab.settle(40)
+    (case,) = [one for one in lab.cases().values() if current_answers(lab.task, one.case)]
+    assert np.array_equal(landed(lab, case), truth_XYZ)
+    image = read_nifti(lab.task.case(case.case) / "image.nii.gz").voxels_CXYZ
+    assert image.min() == 500 * drawn_on - 1024
+
+
 def test_a_label_map_labels_the_series_in_a_folder_of_its_name(lab: Lab) -> None:
     lab.configure(ORGAN)
     files = drop_series(lab, "imagesTr/x/ct")

@@ -71,7 +71,7 @@ def find_burned_in(
     Raises:
         DeidentificationError: the text reader is not installed, so nothing can be let through.
     """
-    flagged = [number for number, header in enumerate(headers) if _says_yes(header)]
+    flagged = [number for number, header in enumerate(headers) if says_burned_in(header)]
     size = _block_size(headers, looks)
     found: dict[int, tuple[Box, ...]] = {}
     pages: dict[int, Slice] = {}  # with text that was read
@@ -110,7 +110,8 @@ def is_suspicious(reading: Reading) -> bool:
     return signs >= LONG or (signs >= LONG_ENOUGH and reading.score >= SURE)
 
 
-def _says_yes(header: Dataset) -> bool:
+def says_burned_in(header: Dataset) -> bool:
+    """Whether a header says itself that text is part of the pixels."""
     return str(header.get("BurnedInAnnotation", "") or "").strip().upper() == "YES"
 
 

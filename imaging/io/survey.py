@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import obliquity
 
+from imaging.deid.burned_in import says_burned_in
 from imaging.errors import ImagingError, PictureError
+from imaging.io.dicom.header import text_of
 from imaging.io.dicom.labels import segment_names
 from imaging.io.dicom.read import read_series
-from imaging.io.dicom.series import Series, SortedDicom, sort_dicom
+from imaging.io.dicom.references import referenced_instances
+from imaging.io.dicom.series import LabelObject, Series, SortedDicom, sort_dicom
 from imaging.io.picture import read_picture
 from imaging.io.sniff import DICOM, picture_format, volume_format
 from imaging.io.volumes import read_volume, same_place
@@ -33,6 +36,7 @@ CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})")
 ENDS = (".nii.gz", ".nii", ".nrrd")
 MOST_CHANNELS, MOST_OF_ONE = 16, 4  # that a number may mean; where a folder holds one name alone
 OBLIQUE_DEG = 0.1
+BURNED_IN = "its header says that text is burned in: it would wait for `labloop release`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class _Looking:
         self.channels: dict[str, int] = {}  # file without its channel → place in cases
         self.sorted = SortedDicom((), (), ())
         self.passed_over: list[Path] = []
-        self.series: dict[str, tuple[int, Series]] = {}  # raw UID → place in cases
+        self.series: dict[str, list[tuple[int, Series]]] = defaultdict(list)  # by raw UID
         self.progress, self.done = progress, 0
 
     def tick(self) -> None:
@@ -193,8 +197,8 @@ class _Looking:
             except OSError as error:
                 self.refuse(series.files, _unreadable(error))
                 continue
-            self.series[series.uid] = len(self.cases), series
-            notes = (series.part, *volume.notes) if series.part else volume.notes
+            self.series[series.uid].append((len(self.cases), series))
+            notes = volume.notes + (BURNED_IN,) * any(map(says_burned_in, series.headers))
             case = _case_of(DICOM, (*series.files, *series.repeated), volume, notes)
             self.cases.append(case)
         self.refused += [
@@ -215,8 +219,16 @@ class _Looking:
             except ImagingError as error:
                 self.refuse([one.path], PictureError(str(error), hint=error.hint))
                 continue
-            place, _ = self.series.get(one.series_uid, (None, None))
-            yield FoundLabels(one.kind.upper(), one.path, names, (), place)
+            yield FoundLabels(one.kind.upper(), one.path, names, (), self._case_of_series(one))
+
+    def _case_of_series(self, labels: LabelObject) -> int | None:
+        """The case of the series that an object names; of several parts that with its images."""
+        named = referenced_instances(labels.header)
+        places = [
+            (sum(text_of(header, "SOPInstanceUID") in named for header in series.headers), -place)
+            for place, series in self.series.get(labels.series_uid, [])
+        ]
+        return -max(places)[1] if places else None
 
     def _case_beneath(self, file: Path, grid: Grid) -> int | None:
         """The case of the same name on the same grid: `labelsTr/x` is of `imagesTr/x_0000`."""

@@ -76,8 +76,12 @@ class DicomVisit:
         self.has_more = False
         ready = [item for item in quiet if self._is_still(item.found.path)]
         groups: dict[str, list[Settling]] = defaultdict(list)
+        until_s = self.tools.clock() + IN_A_VISIT_S
         for item in ready:
             if self.tools.is_stopping():
+                return
+            if self.tools.clock() > until_s:  # heads that were read are remembered
+                self.has_more = True
                 return
             groups[self._group(item)].append(item)
         self._pass_over(groups.pop("directory", []))

@@ -53,7 +53,11 @@ class VolumeVisit:
         self._pass_over(i for i in items if is_contest_input(i.found.path))
         quiet = [i for i in self.desk.quiet(self.tools.clock()) if not i.found.trouble]
         files, dicom = [], []
+        until_s = self.tools.clock() + IN_A_VISIT_S
         for item in quiet:
+            if self.tools.clock() > until_s:  # what was looked at is remembered
+                self.has_more = True
+                return
             found = self.formats.of(item)
             if found in (NIFTI, NRRD):
                 files.append(item)

@@ -26,6 +26,7 @@ from imaging.labels import label_scheme
 from imaging.publish import verify_folder
 from imaging.task import load_task
 from services.ingest import dicom_visit
+from services.ingest.dicom_head import DicomHead, read_head
 from services.ingest.dicom_labels import land_objects
 from tests.dicom_phantoms import ramp, set_pixels, small_scan, write_scan
 from tests.imaging.io.dicom.test_pixels import enhanced
@@ -267,6 +268,28 @@ def test_a_directory_of_a_disc_is_passed_over(lab: Lab) -> None:
     lab.settle(60)
     assert len(lab.cases()) == 1
     assert not lab.refusals() and "disc/DICOMDIR" in lab.left()
+
+
+def test_many_files_are_looked_at_in_several_visits(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[str] = []
+
+    def read_slowly(root: Path, path: str) -> DicomHead | None:
+        lab.now_s += 8
+        heads.append(path)
+        return read_head(root, path)
+
+    monkeypatch.setattr(dicom_visit, "read_head", read_slowly)
+    lab.configure(ORGAN)
+    files = drop_series(lab, "a")
+    lab.round()
+    lab.round(WAIT_S)
+    assert len(heads) == 3 and lab.ingest.next_wait_s(10) == 0
+    lab.round()
+    lab.round()
+    assert sorted(heads) == sorted(f"a/{path.name}" for path in files)
+    assert len(lab.cases()) == 1
 
 
 # --- the airlock ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from imaging.layout import TaskFolder
 from services.ingest.errors import HoldError, RefusedError
 from services.ingest.inside import may_be_there
 from services.ingest.ledger import Row, State
-from services.ingest.reject import reject, reject_together
+from services.ingest.reject import READ_ONLY, finish_moves, reject, reject_together
 from services.ingest.settle import SettleDesk, Settling
 from services.ingest.tools import Tools
 
@@ -25,7 +25,6 @@ DOUBTFUL = frozenset(
     {"empty", "not-an-image", "not-a-volume", "truncated", "broken", "permission-denied"}
 )
 TELLING = frozenset({"unknown-class", "contradiction", "name-twice"})  # their texts quote names
-READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 Take = Callable[[], Sequence[Row] | None]
 
@@ -35,6 +34,18 @@ class Attempts:
 
     def __init__(self, task: TaskFolder, tools: Tools, desk: SettleDesk) -> None:
         self.task, self.tools, self.desk = task, tools, desk
+        self._is_unfinished = True  # files that were refused together may not all have been moved
+
+    def finish(self) -> None:
+        """Move what is left of files that were refused when a process, or the share, stumbled.
+
+        Raises:
+            OSError: the share still does.
+        """
+        if self._is_unfinished:
+            self.tools.nas.require_marker()
+            finish_moves(self.task)
+            self._is_unfinished = False
 
     def one(self, item: Settling, take: Callable[[Settling], Row | None]) -> None:
         """Take one file in, refuse it, or leave it for later."""
@@ -110,6 +121,7 @@ class Attempts:
             return
         self.tools.nas.require_marker()
         paths = [item.found.path for item in items]
+        self._is_unfinished = True
         try:
             where = self._reject(paths, refusal, nameless=nameless)
         except OSError as error:
@@ -121,6 +133,7 @@ class Attempts:
         else:
             for path in paths:
                 self.desk.done(path)
+        self._is_unfinished = False
         if where:
             log.warning("task %s: %s: rejected/%s", self.task.name, refusal.reason, where)
 

@@ -11,15 +11,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from imaging.errors import RecordError
 from imaging.ids import new_id, utc_now
 from imaging.layout import TaskFolder
-from imaging.publish import write_text
+from imaging.publish import read_json, write_json, write_text
 from services.ingest.errors import RefusedError
 from services.ingest.inside import opened_folder
 from services.ingest.names import is_case_list, safe_name
 from services.ingest.reasons import BAD_CASE_LIST, reason_of
 
+READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV})
 REASON_FILE = "reason.txt"
+UNFINISHED = ".moving.json"  # beside reason.txt while files that belong together are moved
 
 
 def reject(task: TaskFolder, root: Path, path: str, refusal: RefusedError) -> str | None:
@@ -58,7 +61,8 @@ def reject_together(
         As `reject` does; None when all have gone.
 
     Raises:
-        OSError: as `reject` does. Files that were moved before stay moved.
+        OSError: as `reject` does. Files that were moved before stay moved; `finish_moves` moves
+            the others.
     """
     digits = len(str(len(paths) - 1))
     numbered = {path: f"{at:0{digits}d}" for at, path in enumerate(paths)}
@@ -74,15 +78,20 @@ def reject_together(
 def _move(
     task: TaskFolder, root: Path, names: Mapping[str, str], text: str, refusal: RefusedError
 ) -> str | None:
-    sizes = {path: size for path in names if (size := _size_bytes(root, path)) is not None}
-    if not sizes:
+    found = {path: status for path in names if (status := _status(root, path)) is not None}
+    if not found:
         return None
     folder = _new_folder(task.rejected)
     moved = 0
     try:
-        write_text(folder / REASON_FILE, reason_text(text, sum(sizes.values()), refusal))
-        for path in sizes:
+        size_bytes = sum(status.st_size for status in found.values())
+        write_text(folder / REASON_FILE, reason_text(text, size_bytes, refusal))
+        if len(found) > 1:
+            moves = [[path, names[path], *_look(status)] for path, status in found.items()]
+            write_json(folder / UNFINISHED, {"format": 1, "moves": moves})
+        for path in found:
             moved += _rename(root, path, folder / names[path])
+        (folder / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         if not moved and error.errno in (errno.ENOSPC, errno.EDQUOT):
             shutil.rmtree(folder, ignore_errors=True)
@@ -93,11 +102,44 @@ def _move(
     return folder.name
 
 
-def _size_bytes(root: Path, path: str) -> int | None:
-    """The size of a file below `root`, or None when it has gone or a link leads to it."""
+def finish_moves(task: TaskFolder) -> None:
+    """Move the rest of files that were refused together when a process died, or the share did.
+
+    What was left behind could pass for something whole: half a series is a shorter one.
+
+    Raises:
+        OSError: the share stumbles; to be tried again. Files that may not be moved stay.
+    """
+    for record in task.rejected.glob(f"rej-*/{UNFINISHED}"):
+        try:
+            moves = [
+                (str(path), str(name), *look) for path, name, *look in read_json(record)["moves"]
+            ]
+        except (RecordError, KeyError, TypeError, ValueError):
+            continue
+        for path, name, *look in moves:
+            is_ours = ".." not in path.split("/") and "/" not in name  # people can write here
+            status = _status(task.rawdata, path) if is_ours else None
+            if status is None or list(_look(status)) != look:
+                continue  # moved, or another file by now
+            try:
+                _rename(task.rawdata, path, record.parent / name)
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise
+        with suppress(PermissionError):
+            record.unlink(missing_ok=True)
+
+
+def _look(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _status(root: Path, path: str) -> os.stat_result | None:
+    """How a file below `root` looks, or None when it has gone or a link leads to it."""
     try:
         with opened_folder(root, path) as (lies_in, name):
-            return os.stat(name, dir_fd=lies_in, follow_symlinks=False).st_size
+            return os.stat(name, dir_fd=lies_in, follow_symlinks=False)
     except OSError:
         return None
 

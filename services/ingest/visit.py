@@ -14,7 +14,7 @@ from imaging.errors import RecordError
 from imaging.io.casesheet import SHEET_NAME
 from imaging.io.picture import decode_picture
 from imaging.layout import TaskFolder
-from services.ingest.attempt import FULL, READ_ONLY, Attempts
+from services.ingest.attempt import FULL, Attempts
 from services.ingest.config import ConfigDesk
 from services.ingest.errors import DiskFullError, HoldError, RefusedError
 from services.ingest.formats import VOLUMES, Formats
@@ -23,7 +23,7 @@ from services.ingest.late import apply_late, check_labels
 from services.ingest.ledger import Row, Stamp
 from services.ingest.namesakes import Namesakes
 from services.ingest.pairs import Pairs
-from services.ingest.reject import reject
+from services.ingest.reject import READ_ONLY, reject
 from services.ingest.settle import Settling
 from services.ingest.sheet import SheetDesk
 from services.ingest.sync import TaskSync
@@ -92,6 +92,7 @@ class Visitor:
         self.troubles, self.has_more = [], False
         with _full_disks_told_apart():
             try:
+                self.attempts.finish()
                 self.watch.look(self.tools.clock())
                 if self.watch.unreadable:
                     self._complain(f"{self.watch.unreadable} folders of rawdata cannot be listed")

@@ -1,8 +1,10 @@
 """What becomes of DICOM files, seen from outside."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -255,6 +257,36 @@ def test_names_of_refused_files_are_not_told(lab: Lab, caplog: pytest.LogCapture
     record = json.dumps(only_case(lab).to_json())
     assert "Mueller" not in caplog.text + record
     assert "P-1" not in record and "1.2.826" not in record + caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit, OSError])
+def test_a_series_is_refused_whole_whatever_dies_meanwhile(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    lab.configure(ORGAN)
+    files = drop_series(lab, "a", stored_DHW=ramp((9, 8, 9)))
+    files[3].unlink()  # what is left behind it would be a series without a gap
+    rename = os.rename
+    moved: list[Any] = []
+
+    def die(*given: Any, **more: Any) -> None:
+        if len(moved) == 3:
+            monkeypatch.setattr("os.rename", rename)
+            raise error
+        moved.append(given)
+        rename(*given, **more)
+
+    lab.round()
+    monkeypatch.setattr("os.rename", die)
+    with suppress(SystemExit):
+        lab.round(WAIT_S)
+    assert len(moved) == 3
+    if error is SystemExit:
+        lab.restart()
+    lab.settle(60)
+    assert not lab.cases() and not lab.left()
+    (folder,) = lab.task.rejected.glob("rej-*")
+    assert len(list(folder.iterdir())) == 8 + 1
 
 
 def test_a_directory_of_a_disc_is_passed_over(lab: Lab) -> None:

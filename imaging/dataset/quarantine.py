@@ -123,6 +123,11 @@ def decision_for(task: TaskFolder, key: str) -> Decision | None:
     return found.decision if found else None
 
 
+def is_gone(task: TaskFolder, key: str) -> bool:
+    """Whether nothing at all is there under a key: somebody has deleted what was."""
+    return not (task.quarantine / _id(key)).exists()
+
+
 def decide(task: TaskFolder, quarantine_id: str, decision: Decision, by: str) -> Quarantined:
     """Write down a person's decision; ingest acts on it.
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from imaging.dataset.cases import CaseSource
-from imaging.dataset.quarantine import QuarantineEntry, decision_for, series_key
+from imaging.dataset.quarantine import QuarantineEntry, decision_for, is_gone, series_key
 from imaging.deid.headers import safe_headers
 from imaging.deid.identity import patient_of
 from imaging.deid.pseudonym import keyed
@@ -113,9 +113,9 @@ class DicomVisit:
             self.desk.see([Found(row.path, row.stamp) for row in back], -math.inf)
 
     def _is_decided(self, key: str) -> bool:
-        """Whether somebody has decided about what is in quarantine under a key."""
+        """Whether somebody has decided about what is in quarantine under a key, or deleted it."""
         try:
-            return decision_for(self.task, key) is not None
+            return decision_for(self.task, key) is not None or is_gone(self.task, key)
         except RecordError as error:  # written by hand, perhaps; the rest of the task goes on
             if key not in self._unreadable:
                 self._unreadable.add(key)

@@ -399,6 +399,16 @@ def test_a_reader_that_is_not_installed_is_said_and_waited_for(lab: Lab) -> None
     assert len(lab.cases()) == 1 and lab.pulse.trouble == ""
 
 
+def test_a_series_whose_folder_in_quarantine_was_deleted_is_looked_at_again(lab: Lab) -> None:
+    lab.configure(ORGAN)
+    lab.find_text = see_text
+    drop_series(lab, "a")
+    lab.settle(30)
+    shutil.rmtree(quarantined(lab.task)[0].folder)
+    lab.settle(30)
+    assert len(quarantined(lab.task)) == 1 and not lab.cases()
+
+
 def test_a_decision_that_cannot_be_read_keeps_nobody_else_waiting(lab: Lab) -> None:
     lab.configure(ORGAN)
     lab.find_text = see_text

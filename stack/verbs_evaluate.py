@@ -74,7 +74,10 @@ def check_evaluation_fits(folder: Path) -> None:
 
     Raises:
         RefusedError: there is one, or a page or picture, that no evaluation has written.
+        UsageError: there is a file in the folder's place.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output is {folder}: found a file, expected a folder", hint=ELSEWHERE)
     strangers = [name for name in FILES if (folder / name).exists()]
     if strangers and EVALUATION not in strangers:
         found = folder / strangers[0]

@@ -71,6 +71,16 @@ def test_a_page_of_somebody_else_is_left_alone(tmp_path: Path, mask_bundle: Bund
     assert (tmp_path / "dice.png").read_text() == "mine"
 
 
+def test_a_file_in_the_folder_s_place_is_told_before_anything_is_scored(
+    tmp_path: Path, mask_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = lab(tmp_path, mask_bundle, mask_config())
+    (tmp_path / "out").write_text("mine")
+    assert evaluate(home, "-o", tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert "expected a folder" in said.err and "scoring" not in said.out
+
+
 def test_the_leaderboard_is_a_table_or_json(
     tmp_path: Path, mask_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ from imaging.task import RecipeChoice, SplitPolicy, TaskConfig
 from services.trainer.loop import Surroundings, train
 from services.trainer.settings import let_threads_sleep
 from services.trainer.work import postprocessing_for, prepare_data
+from stack.demo.dataset import neighbours
 
 DATA = Path(os.environ.get("LABLOOP_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FOLDER = DATA / "hippocampus_mr"
@@ -88,12 +89,8 @@ def main() -> int:
 def split_snapshot(seed: int, folder: Path) -> Snapshot:
     """The set as a snapshot: patients split as the loop does, label maps as it keeps them."""
     images = sorted((FOLDER / "images").glob("*.nii.gz"))
-    patient, last, patients = "", -2, []
-    for image in images:
-        number = int(image.name.split("_")[1][:3])
-        patient = patient if number == last + 1 else f"p-{number:03d}"
-        patients.append(patient)
-        last = number
+    patient_of = neighbours([image.name for image in images])
+    patients = [patient_of[image.name] for image in images]
     sides = assign(dict.fromkeys(patients, ()), {}, SplitPolicy(seed=seed))
     cases = tuple(
         SnapshotCase(

@@ -255,7 +255,7 @@ def neighbours(files: Sequence[str]) -> dict[str, str]:
     before, patient = -2, ""
     for file, number in sorted(numbers.items(), key=lambda pair: pair[1]):
         if number != before + 1:
-            patient = f"from-{number:03}"
+            patient = f"p-{number:03}"
         patients[file], before = patient, number
     return patients
 

@@ -40,6 +40,20 @@ class _ClippedReader(io.BufferedReader):
         return super().read(size)
 
 
+def checked_size(stream: BinaryIO, limits: VolumeLimits) -> int:
+    """Bytes of an open file.
+
+    Raises:
+        VolumeError: reason `empty` or `too-large`.
+    """
+    size = os.fstat(stream.fileno()).st_size
+    if size == 0:
+        raise VolumeError("a file without content (0 bytes)", reason="empty")
+    if size > limits.max_bytes:
+        raise VolumeError(f"a file of {size} bytes", reason="too-large")
+    return size
+
+
 @contextmanager
 def opened(path: Path, limits: VolumeLimits) -> Iterator[tuple[BinaryIO, int, bool]]:
     """A regular file, inflated where it is gzip; with its size on disk and whether it is gzip.
@@ -50,11 +64,7 @@ def opened(path: Path, limits: VolumeLimits) -> Iterator[tuple[BinaryIO, int, bo
         OSError: the file cannot be read.
     """
     with regular_file(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size == 0:
-            raise VolumeError("a file without content (0 bytes)", reason="empty")
-        if size > limits.max_bytes:
-            raise VolumeError(f"a file of {size} bytes", reason="too-large")
+        size = checked_size(stream, limits)
         is_gzip = stream.read(2) == GZIP
         stream.seek(0)
         try:

@@ -5,7 +5,6 @@ of a header never get into messages: they may name the patient.
 """
 
 import logging
-import os
 import struct
 import warnings
 import zlib
@@ -28,7 +27,7 @@ from pydicom.uid import (
 )
 
 from imaging.errors import VolumeError
-from imaging.io.inflate import regular_file
+from imaging.io.inflate import checked_size, regular_file
 from imaging.io.sniff import DICOM, describe_stranger, volume_format
 from imaging.io.volume_checks import VolumeLimits
 
@@ -74,11 +73,7 @@ def read_header(path: Path, limits: VolumeLimits) -> DicomFile:
         OSError: it cannot be read.
     """
     with regular_file(path) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size == 0:
-            raise VolumeError("a file without content (0 bytes)", reason="empty")
-        if size > limits.max_bytes:
-            raise VolumeError(f"a file of {size} bytes", reason="too-large")
+        size = checked_size(stream, limits)
         head = stream.read(HEAD_BYTES)
         if volume_format(head[:512]) != DICOM:
             raise VolumeError(f"{describe_stranger(head)}, no DICOM file", reason="not-a-volume")

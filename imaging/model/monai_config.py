@@ -10,6 +10,7 @@ from typing import Any
 
 from imaging.errors import BundleError
 from imaging.model.bundle import WEIGHTS, Bundle
+from imaging.model.monai_masks import LABELS_ON_GRID, save_labels
 from imaging.model.monai_volume import volume_parts
 from imaging.model.network import network_config
 from imaging.recipes.recipe import PictureRecipe, Recipe, VolumeRecipe
@@ -183,24 +184,8 @@ def _scaling(recipe: PictureRecipe) -> dict[str, Any]:
 def _mask_postprocessing() -> list[dict[str, Any]]:
     return [
         {"_target_": "Activationsd", "keys": "pred", "softmax": True},
-        {
-            "_target_": "Invertd",
-            "keys": "pred",
-            "orig_keys": "image",
-            "transform": "@preprocessing",
-            "nearest_interp": False,
-        },
-        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
-        {
-            "_target_": "SaveImaged",
-            "keys": "pred",
-            "output_dir": "@output_dir",
-            "output_postfix": "labels",
-            "output_ext": ".png",
-            "output_dtype": "$torch.uint8",
-            "resample": False,
-            "separate_folder": False,
-        },
+        *LABELS_ON_GRID,
+        save_labels(".png"),
     ]
 
 

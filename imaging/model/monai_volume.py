@@ -7,6 +7,7 @@ holds the answers equal.
 from typing import Any
 
 from imaging.model.bundle import Bundle
+from imaging.model.monai_masks import LABELS_ON_GRID, save_labels
 from imaging.recipes.recipe import VolumeRecipe
 
 
@@ -102,26 +103,10 @@ WITHOUT_CHANNELS = {
 
 def _postprocessing(record: Bundle, recipe: VolumeRecipe) -> list[dict[str, Any]]:
     return [
-        {
-            "_target_": "Invertd",
-            "keys": "pred",
-            "orig_keys": "image",
-            "transform": "@preprocessing",
-            "nearest_interp": False,
-        },
-        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        *LABELS_ON_GRID,
         *_cleaning(record),
         *([WITHOUT_CHANNELS] if recipe.channels > 1 else []),
-        {
-            "_target_": "SaveImaged",
-            "keys": "pred",
-            "output_dir": "@output_dir",
-            "output_postfix": "labels",
-            "output_ext": ".nii.gz",
-            "output_dtype": "$torch.uint8",
-            "resample": False,
-            "separate_folder": False,
-        },
+        save_labels(".nii.gz"),
     ]
 
 

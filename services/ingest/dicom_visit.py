@@ -221,7 +221,7 @@ class DicomVisit:
         self._refuse_late(key, items)
         with self._held(items) as (held, item_of):
             found = sort_dicom(held, self.tools.beat, intake.volume_limits)
-            if any(self._may_be_stalled(items, one.reason) for one in found.refused):
+            if any(self.attempts.is_patient(items, one.reason) for one in found.refused):
                 return None
             self._refuse_files(found.refused, item_of)
             rows = [_row(item_of[file], "passed") for file in found.passed_over]
@@ -231,7 +231,7 @@ class DicomVisit:
                     rows += self._one(intake, key, series, mine)
                 except (PictureError, RefusedError) as error:
                     refusal = refusal_of(error)
-                    if self._may_be_stalled(items, refusal.reason):
+                    if self.attempts.is_patient(items, refusal.reason):
                         return None
                     self.attempts.refuse(mine, refusal, nameless=True)
         # A file of several volumes has one row: it comes back when the one that waits is decided.
@@ -406,9 +406,6 @@ class DicomVisit:
         """The files of a series as paths that no link can turn elsewhere; and whose each is."""
         with refused_links(), held_paths(self.task.rawdata, [i.found.path for i in items]) as held:
             yield held, dict(zip(held, items, strict=True))
-
-    def _may_be_stalled(self, items: Sequence[Settling], reason: str) -> bool:
-        return self.attempts.is_patient(items, reason)
 
     def _refuse_files(
         self, refused: Sequence[RefusedFiles], item_of: Mapping[Path, Settling]
